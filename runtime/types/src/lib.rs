@@ -1,0 +1,17 @@
+//! Names, records, states and limits: data and pure functions.
+//!
+//! Owns: what a job, a checkpoint, an outcome and a seal *are*, the job hash, and the one
+//! transition function of the ledger.
+//! Knows nothing of: files, clocks, threads, wasm, terminals.
+
+pub mod capture;
+pub mod digest;
+pub mod exit;
+pub mod limits;
+pub mod outcome;
+pub mod text;
+
+pub use digest::Digest;
+
+/// Log sequence number: the position of a record in a ledger's log, from 1, without gaps.
+pub type Lsn = u64;
