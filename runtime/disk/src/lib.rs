@@ -58,4 +58,9 @@ pub trait StorageFile: Send + Sync + fmt::Debug {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes the bytes, and the length, durable (`fdatasync`).
     fn flush(&self) -> io::Result<()>;
+    /// The operating system's own handle on this very file, where there is one, for those who
+    /// must hand it on (the sandbox reads inputs through it). It sees later changes of the file.
+    fn host_file(&self) -> io::Result<Option<std::fs::File>> {
+        Ok(None)
+    }
 }
