@@ -1,1 +1,16 @@
-//! runtime/sandbox
+//! Runs one component in bounds.
+//!
+//! Owns: what a stranger's bytes go through before they run (scan, adaptation, compilation in a
+//! child process, cache), the deterministic world that the guest sees, every limit, and the
+//! translation of every way of ending into one closed vocabulary.
+//! Knows nothing of: ledgers, jobs' histories, networks, terminals. What a checkpoint is kept in
+//! is the affair of the [`Session`] that the host passes in.
+//!
+//! Invariant: nothing that a component contains or does makes this library panic, abort or wait
+//! without end.
+
+mod abort;
+mod session;
+
+pub use abort::HostFault;
+pub use session::{Control, Ended, Ending, Input, Launch, Saved, Session, Stream};
