@@ -1,0 +1,82 @@
+//! Keeps collecting away from those who are about to refer to a blob.
+//!
+//! A blob is put first and referred to afterwards; between the two nothing needs it. A [`Hold`]
+//! covers that gap: no blob is collected while one is out.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+#[derive(Debug, Default)]
+struct State {
+    holds: usize,
+    collecting: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Gate {
+    // The state is two plain values that are always consistent, so a panic elsewhere while the
+    // lock was held says nothing about them.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, guard: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn hold(self: &Arc<Self>) -> Hold {
+        let mut state = self.lock();
+        while state.collecting {
+            state = self.wait(state);
+        }
+        state.holds += 1;
+        Hold { gate: Arc::clone(self) }
+    }
+
+    /// Waits until no hold is out; none is given out while the result lives.
+    pub(crate) fn collect(&self) -> Collecting<'_> {
+        let mut state = self.lock();
+        while state.collecting {
+            state = self.wait(state);
+        }
+        // Set before waiting, so that a stream of new holds cannot keep a collector out for ever.
+        state.collecting = true;
+        while state.holds > 0 {
+            state = self.wait(state);
+        }
+        drop(state);
+        Collecting { gate: self }
+    }
+}
+
+/// While this lives, nothing is collected. Take it before putting a blob and drop it once the
+/// record that refers to the blob is in the ledger's state.
+///
+/// Never take a second one while holding one in the same thread: a collector that waits for the
+/// first keeps the second from being given out.
+#[derive(Debug)]
+pub struct Hold {
+    gate: Arc<Gate>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.gate.lock().holds -= 1;
+        self.gate.changed.notify_all();
+    }
+}
+
+pub(crate) struct Collecting<'a> {
+    gate: &'a Gate,
+}
+
+impl Drop for Collecting<'_> {
+    fn drop(&mut self) {
+        self.gate.lock().collecting = false;
+        self.gate.changed.notify_all();
+    }
+}

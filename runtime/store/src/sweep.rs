@@ -1,0 +1,46 @@
+//! Collecting the blobs that nothing needs.
+
+use hb_types::Digest;
+
+use crate::{
+    StoreError,
+    names::{SHARDS, list_shard},
+    store::Store,
+};
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SweepReport {
+    /// Blobs that are needed.
+    pub kept: u64,
+    /// Blobs that were removed.
+    pub removed: u64,
+    /// Bytes of the removed blobs.
+    pub removed_bytes: u64,
+}
+
+impl Store {
+    /// Removes every blob for which `live` says no.
+    ///
+    /// `live` is asked while no [`Hold`](crate::Hold) is out, so that a blob which was put under a
+    /// hold is seen with the reference to it; it must therefore answer from the state as it is
+    /// *when asked*, not from a copy taken before, and must not take a hold. The work is done one
+    /// directory at a time: a hold waits for 1/256 of the blobs at most.
+    pub fn sweep(&self, live: &dyn Fn(Digest) -> bool) -> Result<SweepReport, StoreError> {
+        let mut report = SweepReport::default();
+        for shard in 0..SHARDS {
+            let _collecting = self.gate().collect();
+            for digest in list_shard(self.disk(), shard)?.0 {
+                if live(digest) {
+                    report.kept += 1;
+                } else {
+                    let len_bytes = self.len(digest)?.unwrap_or(0);
+                    self.remove(digest)?;
+                    report.removed += 1;
+                    report.removed_bytes += len_bytes;
+                }
+            }
+        }
+        Ok(report)
+    }
+}
