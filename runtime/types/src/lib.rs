@@ -5,10 +5,15 @@
 //! Knows nothing of: files, clocks, threads, wasm, terminals.
 
 pub mod capture;
+pub mod content;
 pub mod digest;
+pub mod event;
 pub mod exit;
+pub mod job;
+pub mod ledger;
 pub mod limits;
 pub mod outcome;
+pub mod state;
 pub mod text;
 
 pub use digest::Digest;

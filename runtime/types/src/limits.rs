@@ -124,7 +124,7 @@ limits! {
     /// Bytes that one host call may copy between guest and host.
     hostcall_bytes       HostcallBytes    Bytes        256 * MIB + MIB, 5 * GIB,     "--max-hostcall-bytes",  true, "bytes copied by one host call";
     /// Bytes of a component, as submitted.
-    component_bytes      ComponentBytes   Bytes        64 * MIB,      1 * GIB,       "--max-component",       false, "component size";
+    component_bytes      ComponentBytes   Bytes        64 * MIB,      GIB,           "--max-component",       false, "component size";
     /// Bytes of address space for compiling a component.
     compile_memory_bytes CompileMemory    Bytes        2 * GIB,       64 * GIB,      "--max-compile-memory",  false, "memory for compiling";
     /// Real time for compiling a component.

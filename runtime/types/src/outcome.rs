@@ -63,6 +63,7 @@ pub enum TrapKind {
     rkyv::Deserialize,
 )]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[rkyv(attr(allow(missing_docs)))]
 pub enum Outcome {
     /// It ended with success.
     Success,

@@ -1,0 +1,278 @@
+//! The records of the ledger: what happened to jobs, in the order in which it was decided.
+//!
+//! Each kind has a number that is written into the log beside its bytes and never used for
+//! anything else. Bytes are rkyv archives, validated before they are used.
+//!
+//! Invariant: a record that [`Event::encode`] made is decoded by [`Event::decode`] to an equal
+//! one; bytes that are no such archive are an error, never a panic.
+
+use std::collections::BTreeMap;
+
+use rkyv::{rancor::Error as ArchiveError, util::AlignedVec};
+
+use crate::{
+    Digest, Lsn,
+    capture::{ContentId, Counters, Progress},
+    content::Delta,
+    job::{BlobRef, JobSpec},
+    outcome::{Explanation, Outcome},
+    state::{Interruption, Transition, Verdict},
+};
+
+/// A job's number in its ledger: the LSN of its `Received` record.
+pub type JobNumber = Lsn;
+
+/// Version of the layouts below.
+pub const SCHEMA: u16 = 1;
+
+macro_rules! events {
+    ($($kind:literal $(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Debug, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+            pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+
+            impl From<$name> for Event {
+                fn from(record: $name) -> Self { Self::$name(record) }
+            }
+        )*
+
+        /// One record.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Event { $($(#[$doc])* $name($name),)* }
+
+        impl Event {
+            /// The number of its kind, and its bytes.
+            pub fn encode(&self) -> (u16, AlignedVec) {
+                match self {
+                    $(Self::$name(record) => ($kind, rkyv::to_bytes::<ArchiveError>(record)
+                        .expect("serialising to memory fails only when memory is used up")),)*
+                }
+            }
+
+            /// The record behind validated bytes.
+            pub fn decode(kind: u16, schema: u16, bytes: &[u8]) -> Result<Self, UnknownRecord> {
+                if schema != SCHEMA {
+                    return Err(UnknownRecord::Schema { kind, schema });
+                }
+                match kind {
+                    $($kind => read::<$name>(kind, bytes).map(Self::$name),)*
+                    _ => Err(UnknownRecord::Kind { kind }),
+                }
+            }
+
+            /// Name of its kind.
+            pub const fn name(&self) -> &'static str {
+                match self { $(Self::$name(_) => stringify!($name),)* }
+            }
+        }
+
+        fn read<T>(kind: u16, bytes: &[u8]) -> Result<T, UnknownRecord>
+        where
+            T: rkyv::Archive,
+            T::Archived: for<'a> rkyv::bytecheck::CheckBytes<rkyv::api::high::HighValidator<'a, ArchiveError>>
+                + rkyv::Deserialize<T, rkyv::api::high::HighDeserializer<ArchiveError>>,
+        {
+            let damaged = |source| UnknownRecord::Bytes { kind, source };
+            // Archives are read in place and need the alignment that they were written with.
+            if bytes.as_ptr().addr().is_multiple_of(16) {
+                return rkyv::from_bytes::<T, ArchiveError>(bytes).map_err(damaged);
+            }
+            let mut aligned = AlignedVec::<16>::with_capacity(bytes.len());
+            aligned.extend_from_slice(bytes);
+            rkyv::from_bytes::<T, ArchiveError>(&aligned).map_err(damaged)
+        }
+    };
+}
+
+/// Bytes that this version cannot read.
+#[derive(Debug, thiserror::Error)]
+pub enum UnknownRecord {
+    /// A kind of a later version.
+    #[error(
+        "record kind {kind} is not known to this version of hb: use the version that wrote it or a newer one"
+    )]
+    Kind {
+        /// The number.
+        kind: u16,
+    },
+    /// A layout of a later version.
+    #[error(
+        "record kind {kind} has schema {schema}, this version of hb reads {SCHEMA}: use the version that wrote it or a newer one"
+    )]
+    Schema {
+        /// The number.
+        kind: u16,
+        /// The layout's number.
+        schema: u16,
+    },
+    /// Bytes that are not what their kind says.
+    #[error("a record of kind {kind} is not a valid archive")]
+    Bytes {
+        /// The number.
+        kind: u16,
+        /// What was found.
+        source: ArchiveError,
+    },
+}
+
+/// An artifact of a finished job.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct Artifact {
+    /// Which content holds its bytes.
+    pub content: ContentId,
+    /// Digest and length of all its bytes.
+    pub blob: BlobRef,
+}
+
+/// The largest number of bytes that the text of a record may have; longer ones are cut before.
+pub const TEXT_MAX_BYTES: usize = 16 * 1024;
+
+events! {
+    1 /// A job was accepted.
+    Received {
+        /// The name its user gave it.
+        job_id: String,
+        /// Its hash, computed once.
+        job_hash: Digest,
+        /// What was asked for.
+        spec: JobSpec,
+        /// Real time, in nanoseconds since the Unix epoch; so in all records.
+        at_ns: u64,
+    }
+    2 /// A job may run.
+    Scheduled {
+        /// Which job.
+        job: JobNumber,
+        /// When.
+        at_ns: u64,
+    }
+    3 /// An attempt claims a job. The record's own LSN is the claim's token.
+    Started {
+        /// Which job.
+        job: JobNumber,
+        /// The process that runs it.
+        process: u32,
+        /// When.
+        at_ns: u64,
+    }
+    4 /// A checkpoint.
+    Checkpointed {
+        /// Which job.
+        job: JobNumber,
+        /// The claim.
+        token: Lsn,
+        /// The checkpoint's number, from 1.
+        sequence: u64,
+        /// Its step.
+        step: u64,
+        /// Digest of everything it holds, fuel apart.
+        digest: Digest,
+        /// Fuel, clock and random positions.
+        counters: Counters,
+        /// What the job said of itself.
+        progress: Progress,
+        /// What changed since the checkpoint before it.
+        delta: Delta,
+        /// When.
+        at_ns: u64,
+    }
+    5 /// An attempt ended without an outcome.
+    Interrupted {
+        /// Which job.
+        job: JobNumber,
+        /// The claim.
+        token: Lsn,
+        /// Why.
+        why: Interruption,
+        /// What is known of the cause, in one line.
+        detail: String,
+        /// When it was found.
+        at_ns: u64,
+    }
+    6 /// A job ended.
+    Ended {
+        /// Which job.
+        job: JobNumber,
+        /// The claim, if an attempt held it.
+        token: Option<Lsn>,
+        /// How.
+        outcome: Outcome,
+        /// For people.
+        explanation: Explanation,
+        /// Fuel, clock and random positions.
+        counters: Counters,
+        /// What the job said of itself.
+        progress: Progress,
+        /// What changed since the newest checkpoint.
+        delta: Delta,
+        /// All of standard output.
+        stdout: BlobRef,
+        /// All of standard error.
+        stderr: BlobRef,
+        /// What it left below `/out`.
+        artifacts: BTreeMap<String, Artifact>,
+        /// The most linear memory it held.
+        peak_memory_bytes: u64,
+        /// When.
+        at_ns: u64,
+    }
+    7 /// An outcome was sealed.
+    Sealed {
+        /// Which job.
+        job: JobNumber,
+        /// The seal.
+        seal: Digest,
+        /// The signed envelope, as JSON.
+        envelope: Vec<u8>,
+        /// When.
+        at_ns: u64,
+    }
+}
+
+impl Event {
+    /// Which job it is about; for `Received` the number is its own LSN.
+    pub fn job(&self, lsn: Lsn) -> JobNumber {
+        match self {
+            Self::Received(_) => lsn,
+            Self::Scheduled(record) => record.job,
+            Self::Started(record) => record.job,
+            Self::Checkpointed(record) => record.job,
+            Self::Interrupted(record) => record.job,
+            Self::Ended(record) => record.job,
+            Self::Sealed(record) => record.job,
+        }
+    }
+
+    /// What it does to the job's state, if it stands at `lsn`.
+    pub fn transition(&self, lsn: Lsn) -> Transition {
+        match self {
+            Self::Received(_) => Transition::Receive,
+            Self::Scheduled(_) => Transition::Schedule,
+            Self::Started(_) => Transition::Start { token: lsn },
+            Self::Checkpointed(record) => Transition::Checkpoint {
+                token: record.token,
+                sequence: record.sequence,
+                step: record.step,
+                fresh: record.delta.fresh,
+            },
+            Self::Interrupted(record) => {
+                Transition::Interrupt { token: record.token, why: record.why }
+            }
+            Self::Ended(record) => {
+                Transition::End { token: record.token, verdict: verdict(&record.outcome) }
+            }
+            Self::Sealed(_) => Transition::Seal,
+        }
+    }
+}
+
+fn verdict(outcome: &Outcome) -> Verdict {
+    match outcome {
+        Outcome::Success => Verdict::Success,
+        Outcome::Cancelled => Verdict::Cancelled,
+        Outcome::Exit { .. } | Outcome::Trap { .. } | Outcome::Limit { .. } | Outcome::Poisoned => {
+            Verdict::Failure
+        }
+    }
+}
