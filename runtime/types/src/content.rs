@@ -6,6 +6,9 @@
 //!
 //! Invariant: [`Holdings::apply`] either applies a delta whole or changes nothing.
 
+// The derived archives of enums with named fields have no place for documentation.
+#![allow(missing_docs)]
+
 use std::{cmp::Ordering, collections::BTreeMap};
 
 use crate::{
@@ -15,7 +18,6 @@ use crate::{
 
 /// One chunk, and where its bytes are.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-#[rkyv(attr(allow(missing_docs)))]
 pub enum Chunk {
     /// In the record.
     Inline(Vec<u8>),
@@ -68,7 +70,6 @@ pub struct Content {
 
 /// What happens to one chunk.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-#[rkyv(attr(allow(missing_docs)))]
 pub enum ChunkChange {
     /// It is this now.
     Set {

@@ -320,9 +320,9 @@ mod tests {
         ];
         let mut hashes = vec![spec().hash()];
         for change in changes {
-            let mut changed = spec();
-            change(&mut changed);
-            hashes.push(changed.hash());
+            let mut other = spec();
+            change(&mut other);
+            hashes.push(other.hash());
         }
         let distinct: std::collections::BTreeSet<_> = hashes.iter().collect();
         assert_eq!(distinct.len(), hashes.len());
@@ -338,9 +338,9 @@ mod tests {
             |s| s.limits.compile_ms = 5,
         ];
         for change in changes {
-            let mut changed = spec();
-            change(&mut changed);
-            assert_eq!(changed.hash(), spec().hash());
+            let mut other = spec();
+            change(&mut other);
+            assert_eq!(other.hash(), spec().hash());
         }
     }
 

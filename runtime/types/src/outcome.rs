@@ -3,6 +3,9 @@
 //! Only what the manifest determines is part of an outcome's identity (see
 //! [`Outcome::canonical`]); what helps a person to understand it stands in [`Explanation`].
 
+// The derived archives of enums with named fields have no place for documentation.
+#![allow(missing_docs)]
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -63,7 +66,6 @@ pub enum TrapKind {
     rkyv::Deserialize,
 )]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-#[rkyv(attr(allow(missing_docs)))]
 pub enum Outcome {
     /// It ended with success.
     Success,

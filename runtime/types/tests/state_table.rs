@@ -107,10 +107,8 @@ fn any_transition() -> impl Strategy<Value = Transition> {
         Just(Transition::Receive),
         Just(Transition::Schedule),
         (1..6u64).prop_map(|token| Transition::Start { token }),
-        (1..6u64, 1..5u64, 0..9u64).prop_map(|(token, sequence, step)| Transition::Checkpoint {
-            token,
-            sequence,
-            step
+        (1..6u64, 1..5u64, 0..9u64, any::<bool>()).prop_map(|(token, sequence, step, fresh)| {
+            Transition::Checkpoint { token, sequence, step, fresh }
         }),
         (1..6u64, why).prop_map(|(token, why)| Transition::Interrupt { token, why }),
         (proptest::option::of(1..6u64), verdict)
