@@ -70,6 +70,12 @@ impl Store {
             let path = format!("{TEMP}/{name}");
             disk.remove(&path).map_err(StoreError::io("remove", &path))?;
         }
+        Ok(Self::attach(disk))
+    }
+
+    /// The store of a data directory as it stands, for reading beside the process that owns it:
+    /// nothing is made, mended or removed.
+    pub fn attach(disk: Arc<dyn Storage>) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         let inner = Inner {
             disk,
@@ -78,7 +84,7 @@ impl Store {
             shards,
             stopped: OnceLock::new(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(inner) }
     }
 
     /// Puts a blob: durable when this returns. One that is there and whole is not written again;

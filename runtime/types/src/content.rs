@@ -14,6 +14,7 @@ use std::{cmp::Ordering, collections::BTreeMap};
 use crate::{
     Digest,
     capture::{CHUNK_BYTES, ContentId, NameTree, Node, chunk_count, chunk_len},
+    job::BlobRef,
 };
 
 /// One chunk, and where its bytes are.
@@ -55,6 +56,15 @@ impl Chunk {
             Self::Packed { digest, .. } => *digest,
         }
     }
+}
+
+/// Bytes that are kept in a record or, where they are many, as a blob.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum Kept {
+    /// In the record.
+    Inline(Vec<u8>),
+    /// As a blob of their own.
+    Blob(BlobRef),
 }
 
 /// One content, whole.

@@ -13,7 +13,7 @@ use rkyv::{rancor::Error as ArchiveError, util::AlignedVec};
 use crate::{
     Digest, Lsn,
     capture::{ContentId, Counters, Progress},
-    content::Delta,
+    content::{Delta, Kept},
     job::{BlobRef, JobSpec},
     outcome::{Explanation, Outcome},
     state::{Interruption, Transition, Verdict},
@@ -224,7 +224,7 @@ events! {
         /// The seal.
         seal: Digest,
         /// The signed envelope, as JSON.
-        envelope: Vec<u8>,
+        envelope: Kept,
         /// When.
         at_ns: u64,
     }

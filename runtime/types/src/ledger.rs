@@ -14,7 +14,7 @@ use rkyv::rancor::Error as ArchiveError;
 use crate::{
     Digest, Lsn,
     capture::{Counters, Progress},
-    content::{DeltaMismatch, Holdings},
+    content::{DeltaMismatch, Holdings, Kept},
     event::{Artifact, Ended, Event, JobNumber},
     job::{BlobRef, JobSpec},
     outcome::{Explanation, Outcome},
@@ -80,7 +80,7 @@ pub struct KeptSeal {
     /// The seal.
     pub seal: Digest,
     /// The signed envelope, as JSON.
-    pub envelope: Vec<u8>,
+    pub envelope: Kept,
     /// When.
     pub at_ns: u64,
 }
@@ -208,6 +208,11 @@ impl Ledger {
                 let packs = job.holdings.packs();
                 job.holdings.apply(delta).map_err(mismatch)?;
                 changes.replace(packs, job.holdings.packs());
+            }
+            if let Event::Sealed(record) = event
+                && let Kept::Blob(blob) = &record.envelope
+            {
+                changes.add(blob.digest);
             }
             job.state = state;
             job.note(lsn, event);
@@ -341,15 +346,15 @@ struct ReferenceChanges(BTreeMap<Digest, i64>);
 
 impl ReferenceChanges {
     fn add_spec(&mut self, spec: &JobSpec) {
-        for blob in spec.blobs() {
-            *self.0.entry(blob.digest).or_default() += 1;
-        }
+        spec.blobs().for_each(|blob| self.add(blob.digest));
+    }
+
+    fn add(&mut self, digest: Digest) {
+        *self.0.entry(digest).or_default() += 1;
     }
 
     fn replace(&mut self, before: BTreeMap<Digest, u64>, after: BTreeMap<Digest, u64>) {
-        for pack in after.into_keys() {
-            *self.0.entry(pack).or_default() += 1;
-        }
+        after.into_keys().for_each(|pack| self.add(pack));
         for pack in before.into_keys() {
             *self.0.entry(pack).or_default() -= 1;
         }

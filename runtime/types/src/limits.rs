@@ -103,7 +103,7 @@ limits! {
     instances            Instances        Count        1_000,         10_000,        "--max-instances",       true, "instances";
     /// Bytes of stack for wasm frames.
     stack_bytes          Stack            Bytes        512 * KIB,     512 * KIB,     "--max-stack",           true, "wasm stack";
-    /// Real time over all attempts of a job.
+    /// Real time of one attempt.
     deadline_ms          Deadline         Milliseconds u64::MAX,      u64::MAX,      "--timeout",             false, "wall-clock time";
     /// Bytes on standard output.
     stdout_bytes         Stdout           Bytes        64 * MIB,      64 * GIB,      "--max-stdout",          true, "standard output";

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use hb_types::{
     Digest,
     capture::{ContentId, Counters, Node, NodeKind, Progress},
-    content::{Chunk, ChunkChange, ContentChange, Delta},
+    content::{Chunk, ChunkChange, ContentChange, Delta, Kept},
     event::{Checkpointed, Ended, Event, Received, SCHEMA, Scheduled, Sealed, Started},
     job::{BlobRef, CheckpointPolicy, DEFAULT_START_NS, JobSpec},
     ledger::Ledger,
@@ -91,7 +91,13 @@ fn life() -> Vec<Event> {
             at_ns: 9,
         }
         .into(),
-        Sealed { job: 1, seal: Digest::of(b"seal"), envelope: b"{}".to_vec(), at_ns: 10 }.into(),
+        Sealed {
+            job: 1,
+            seal: Digest::of(b"seal"),
+            envelope: Kept::Inline(b"{}".to_vec()),
+            at_ns: 10,
+        }
+        .into(),
     ]
 }
 
