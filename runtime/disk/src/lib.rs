@@ -8,7 +8,14 @@
 //! Invariant: a path is relative, has no `..` component, and never leaves the directory that the
 //! storage was opened on.
 
+mod path;
+mod real;
+mod simulated;
+
 use std::{fmt, io};
+
+pub use real::{LockGuard, RealDisk};
+pub use simulated::{CrashChoice, FlushMode, SECTOR_BYTES, SimulatedDisk};
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
