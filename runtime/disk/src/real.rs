@@ -193,6 +193,10 @@ impl StorageFile for RealFile {
     fn flush(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+
+    fn host_file(&self) -> io::Result<Option<std::fs::File>> {
+        Ok(Some(self.file.try_clone()?.into_std()))
+    }
 }
 
 #[cfg(test)]

@@ -41,10 +41,10 @@ impl Store {
     pub fn verify_all(&self) -> Result<Audit, StoreError> {
         let mut audit = Audit::default();
         for shard in 0..SHARDS {
-            let (digests, foreign) = list_shard(self.disk(), shard)?;
+            let listing = list_shard(self.disk(), shard)?;
             let room = MAX_FINDINGS - audit.foreign.len();
-            audit.foreign.extend(foreign.into_iter().take(room));
-            for digest in digests {
+            audit.foreign.extend(listing.foreign.into_iter().take(room));
+            for digest in listing.blobs {
                 match self.open_verified(digest) {
                     Ok(blob) => {
                         audit.whole += 1;

@@ -80,3 +80,38 @@ impl Drop for Collecting<'_> {
         self.gate.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_collector_waits_for_a_hold_and_keeps_new_ones_waiting() {
+        let gate = Arc::new(Gate::default());
+        let hold = gate.hold();
+        let (collected, released) = (AtomicBool::new(false), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let collecting = gate.collect();
+                assert!(released.load(Ordering::SeqCst), "collected under a hold");
+                collected.store(true, Ordering::SeqCst);
+                drop(collecting);
+            });
+            while !gate.lock().collecting {
+                thread::yield_now();
+            }
+            scope.spawn(|| {
+                let _late = gate.hold();
+                assert!(collected.load(Ordering::SeqCst), "held while a collector waited");
+            });
+            released.store(true, Ordering::SeqCst);
+            drop(hold);
+        });
+        assert_eq!(gate.lock().holds, 0);
+    }
+}

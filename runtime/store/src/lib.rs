@@ -1,7 +1,7 @@
 //! Content-addressed blobs.
 //!
 //! Owns: the files below `blob/` of a [`Storage`]: whole blobs named by the BLAKE3 digest of their
-//! bytes (`blob/ab/ab…`), and half-written ones below `blob/tmp`.
+//! bytes (`blob/ab/ab…`), and half-written ones (`blob/ab/tmp`, `blob/tmp/…`).
 //! Knows nothing of: jobs, the log, what a blob means, who needs it. The ledger says which blobs
 //! are needed: [`Store::sweep`] asks for it, and no count is kept here.
 //!
@@ -20,8 +20,6 @@ mod names;
 mod reader;
 mod store;
 mod sweep;
-#[cfg(test)]
-mod tests;
 mod writer;
 
 pub use audit::{Audit, DamagedBlob};

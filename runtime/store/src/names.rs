@@ -7,13 +7,19 @@ use crate::{StoreError, store::Store};
 
 /// The directory of everything here.
 pub(crate) const ROOT: &str = "blob";
-/// The directory of half-written blobs.
+/// The directory of blobs that are being written and whose digest is not yet known.
 pub(crate) const TEMP: &str = "blob/tmp";
+/// A blob that is being put lies under this name in the directory that it will have its own in.
+const SHARD_TEMP: &str = "tmp";
 /// Directories that blobs are spread over, by the first byte of their digest.
 pub(crate) const SHARDS: usize = 256;
 
 pub(crate) fn shard_dir(shard: usize) -> String {
     format!("{ROOT}/{shard:02x}")
+}
+
+pub(crate) fn shard_temp(shard: usize) -> String {
+    format!("{}/{SHARD_TEMP}", shard_dir(shard))
 }
 
 pub(crate) fn shard_of(digest: Digest) -> usize {
@@ -31,25 +37,34 @@ pub(crate) fn parse_name(shard: usize, name: &str) -> Option<Digest> {
     (shard_of(digest) == shard && digest.to_string() == name).then_some(digest)
 }
 
-/// What one shard's directory holds: blobs, and names that are none.
-pub(crate) fn list_shard(
-    disk: &dyn Storage,
-    shard: usize,
-) -> Result<(Vec<Digest>, Vec<String>), StoreError> {
+/// What one directory of blobs holds.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// In order.
+    pub(crate) blobs: Vec<Digest>,
+    /// Whether a half-written blob lies there.
+    pub(crate) has_temp: bool,
+    /// Paths of files that are none of ours.
+    pub(crate) foreign: Vec<String>,
+}
+
+pub(crate) fn list_shard(disk: &dyn Storage, shard: usize) -> Result<Listing, StoreError> {
     let dir = shard_dir(shard);
-    let names = disk.list(&dir).map_err(StoreError::io("list", &dir))?;
-    let mut foreign = Vec::new();
-    let digests = names
-        .into_iter()
-        .filter_map(|name| {
-            let digest = parse_name(shard, &name);
-            if digest.is_none() {
-                foreign.push(format!("{dir}/{name}"));
-            }
-            digest
-        })
-        .collect();
-    Ok((digests, foreign))
+    let mut listing = Listing::default();
+    let names = match disk.list(&dir) {
+        Ok(names) => names,
+        // A store that is read beside its owner may be one that was never opened for writing.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(listing),
+        Err(source) => return Err(StoreError::io("list", &dir)(source)),
+    };
+    for name in names {
+        match parse_name(shard, &name) {
+            Some(digest) => listing.blobs.push(digest),
+            None if name == SHARD_TEMP => listing.has_temp = true,
+            None => listing.foreign.push(format!("{dir}/{name}")),
+        }
+    }
+    Ok(listing)
 }
 
 /// All blobs with their lengths in bytes, in order of digest; made by [`Store::list`].
@@ -87,7 +102,7 @@ impl Iterator for Blobs<'_> {
             let shard = self.next_shard;
             self.next_shard += 1;
             match list_shard(self.store.disk(), shard) {
-                Ok((digests, _)) => self.current = digests.into_iter(),
+                Ok(listing) => self.current = listing.blobs.into_iter(),
                 Err(error) => return Some(Err(error)),
             }
         }

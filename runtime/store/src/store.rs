@@ -15,7 +15,9 @@ use crate::{
     Blob, BlobWriter, Blobs, Hold, StoreError,
     error::is_full,
     gate::Gate,
-    names::{ROOT, SHARDS, TEMP, blob_path, list_shard, open_existing, shard_dir, shard_of},
+    names::{
+        ROOT, SHARDS, TEMP, blob_path, list_shard, open_existing, shard_dir, shard_of, shard_temp,
+    },
 };
 
 /// All blobs of one data directory. Cheap to clone; every clone is the same store.
@@ -35,7 +37,7 @@ struct Inner {
 
 /// What is known of one directory of blobs.
 #[derive(Debug, Default)]
-struct Shard {
+pub(crate) struct Shard {
     /// Whether every name in it is durable. A name that an earlier process wrote and could not
     /// flush any more looks like any other, so this starts as no.
     settled: bool,
@@ -61,14 +63,14 @@ impl Store {
                 make(&dir)?;
             }
         }
-        // Also when nothing was missing: a process that was killed may have made them without
-        // living to make them durable.
-        for dir in ["", ROOT] {
-            disk.sync_dir(dir).map_err(StoreError::io("make durable", dir))?;
-        }
         for name in disk.list(TEMP).map_err(StoreError::io("list", TEMP))? {
             let path = format!("{TEMP}/{name}");
             disk.remove(&path).map_err(StoreError::io("remove", &path))?;
+        }
+        // Also when nothing was missing or removed: a process that was killed may have made the
+        // directories, or moved a blob out of the temporary one, without living to make it durable.
+        for dir in ["", ROOT, TEMP] {
+            disk.sync_dir(dir).map_err(StoreError::io("make durable", dir))?;
         }
         Ok(Self::attach(disk))
     }
@@ -91,14 +93,21 @@ impl Store {
     /// one that is there and damaged is replaced.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let (digest, len_bytes) = (Digest::of(bytes), bytes.len() as u64);
-        if self.has_durably(digest, len_bytes)? {
+        // Held while writing: the temporary file lies in the blob's own directory, one at a time,
+        // so that one directory flush makes everything durable and a crash leaves at most one
+        // half-written file for each directory.
+        let mut shard = self.lock(digest);
+        if self.has_durably(&mut shard, digest, len_bytes)? {
             return Ok(digest);
         }
-        let mut temp = self.create_temp(len_bytes)?;
+        let path = shard_temp(shard_of(digest));
+        self.remove_if_there(&path)?;
+        let mut temp = self.create_temp(path, len_bytes)?;
         temp.file()
             .write_at(0, bytes)
             .map_err(|error| self.write_error("write", temp.path(), len_bytes, error))?;
-        self.publish(&mut temp, digest, len_bytes)?;
+        self.flush(&temp, len_bytes)?;
+        self.publish(&mut shard, &mut temp, digest, len_bytes)?;
         Ok(digest)
     }
 
@@ -168,7 +177,7 @@ impl Store {
     /// Whether there is no blob at all.
     pub fn is_empty(&self) -> Result<bool, StoreError> {
         for shard in 0..SHARDS {
-            if !list_shard(self.disk(), shard)?.0.is_empty() {
+            if !list_shard(self.disk(), shard)?.blobs.is_empty() {
                 return Ok(false);
             }
         }
@@ -183,15 +192,9 @@ impl Store {
     /// Removes a blob; one that is not there is no error. Not made durable: a blob that comes back
     /// after a crash is whole, and is collected again.
     pub fn remove(&self, digest: Digest) -> Result<(), StoreError> {
-        let path = blob_path(digest);
         // The lock keeps a put of the same bytes from finding the blob just before it goes.
         let _shard = self.lock(digest);
-        match self.disk().remove(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::io("remove", &path)(error))
-            }
-            _ => Ok(()),
-        }
+        self.remove_if_there(&blob_path(digest))
     }
 
     /// Keeps everything from being collected until the result is dropped; see [`Hold`].
@@ -207,32 +210,47 @@ impl Store {
         &*self.inner.disk
     }
 
+    pub(crate) fn lock(&self, digest: Digest) -> MutexGuard<'_, Shard> {
+        self.lock_shard(shard_of(digest))
+    }
+
     // A panic while the lock was held leaves `settled` false at worst, which is safe.
-    fn lock(&self, digest: Digest) -> MutexGuard<'_, Shard> {
-        self.inner.shards[shard_of(digest)].lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock_shard(&self, shard: usize) -> MutexGuard<'_, Shard> {
+        self.inner.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the blob is there, whole, and its name is durable when this returns.
-    pub(crate) fn has_durably(&self, digest: Digest, len_bytes: u64) -> Result<bool, StoreError> {
+    pub(crate) fn has_durably(
+        &self,
+        shard: &mut Shard,
+        digest: Digest,
+        len_bytes: u64,
+    ) -> Result<bool, StoreError> {
         self.check_running()?;
-        let mut shard = self.lock(digest);
         let Some(file) = open_existing(self.disk(), &blob_path(digest))? else { return Ok(false) };
         let blob = Blob::new(digest, file)?;
         if blob.len() != len_bytes {
             return Ok(false);
         }
         match blob.verify(|_| ()) {
-            Ok(()) => self.settle(&mut shard, digest).map(|()| true),
+            Ok(()) => {}
             // Unreadable is as bad as wrong: the caller has the right bytes at hand.
-            Err(StoreError::Damaged { .. } | StoreError::Io { .. }) => Ok(false),
-            Err(error) => Err(error),
+            Err(StoreError::Damaged { .. } | StoreError::Io { .. }) => return Ok(false),
+            Err(error) => return Err(error),
         }
+        if !shard.settled {
+            self.make_durable(&shard_dir(shard_of(digest)))?;
+            shard.settled = true;
+        }
+        Ok(true)
     }
 
-    pub(crate) fn create_temp(&self, needed_bytes: u64) -> Result<Temp, StoreError> {
+    pub(crate) fn next_temp_path(&self) -> String {
+        format!("{TEMP}/{:016x}", self.inner.next_temp.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn create_temp(&self, path: String, needed_bytes: u64) -> Result<Temp, StoreError> {
         self.check_running()?;
-        let number = self.inner.next_temp.fetch_add(1, Ordering::Relaxed);
-        let path = format!("{TEMP}/{number:016x}");
         let file = self
             .disk()
             .open(&path, Open::Create)
@@ -240,18 +258,20 @@ impl Store {
         Ok(Temp { disk: Arc::clone(&self.inner.disk), path, file, published: false })
     }
 
-    /// Flushes a complete temporary file and gives it its name, in that order: a name never stands
-    /// for bytes that a crash could take back.
+    /// Before a file gets its name, so that a name never stands for bytes that a crash could take
+    /// back. A flush that failed needs no care beyond its error: the file is thrown away.
+    pub(crate) fn flush(&self, temp: &Temp, len_bytes: u64) -> Result<(), StoreError> {
+        temp.file.flush().map_err(|error| self.write_error("flush", &temp.path, len_bytes, error))
+    }
+
+    /// Gives a flushed temporary file its name and makes that durable.
     pub(crate) fn publish(
         &self,
+        shard: &mut Shard,
         temp: &mut Temp,
         digest: Digest,
         len_bytes: u64,
     ) -> Result<(), StoreError> {
-        temp.file
-            .flush()
-            .map_err(|error| self.write_error("flush", &temp.path, len_bytes, error))?;
-        let mut shard = self.lock(digest);
         self.check_running()?;
         shard.settled = false;
         let path = blob_path(digest);
@@ -259,23 +279,34 @@ impl Store {
             .rename(&temp.path, &path)
             .map_err(|error| self.write_error("name", &path, len_bytes, error))?;
         temp.published = true;
-        self.settle(&mut shard, digest)
-    }
-
-    /// Makes every name in a blob's directory durable.
-    fn settle(&self, shard: &mut Shard, digest: Digest) -> Result<(), StoreError> {
-        if shard.settled {
-            return Ok(());
-        }
         let dir = shard_dir(shard_of(digest));
-        if let Err(source) = self.disk().sync_dir(&dir) {
-            // A second flush may claim success for what the first one lost. Nothing more is
-            // acknowledged until the store has been opened again.
-            let _ = self.inner.stopped.set(dir.clone());
-            return Err(StoreError::io("make durable", &dir)(source));
+        self.make_durable(&dir)?;
+        if !temp.path.starts_with(&dir) {
+            // A file that moved between directories is certain to have moved only when both are
+            // durable.
+            self.make_durable(TEMP)?;
         }
         shard.settled = true;
         Ok(())
+    }
+
+    /// Makes the names in a directory durable.
+    fn make_durable(&self, dir: &str) -> Result<(), StoreError> {
+        self.disk().sync_dir(dir).map_err(|source| {
+            // A second flush may claim success for what the first one lost. Nothing more is
+            // acknowledged until the store has been opened again.
+            let _ = self.inner.stopped.set(dir.to_owned());
+            StoreError::io("make durable", dir)(source)
+        })
+    }
+
+    pub(crate) fn remove_if_there(&self, path: &str) -> Result<(), StoreError> {
+        match self.disk().remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_running(&self) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use hb_types::Digest;
 
 use crate::{
     StoreError,
-    names::{SHARDS, list_shard},
+    names::{SHARDS, list_shard, shard_temp},
     store::Store,
 };
 
@@ -30,7 +30,13 @@ impl Store {
         let mut report = SweepReport::default();
         for shard in 0..SHARDS {
             let _collecting = self.gate().collect();
-            for digest in list_shard(self.disk(), shard)?.0 {
+            let listing = list_shard(self.disk(), shard)?;
+            if listing.has_temp {
+                // With the lock nobody is writing it: it was left by a crash.
+                let _shard = self.lock_shard(shard);
+                self.remove_if_there(&shard_temp(shard))?;
+            }
+            for digest in listing.blobs {
                 if live(digest) {
                     report.kept += 1;
                 } else {

@@ -24,7 +24,7 @@ pub struct BlobWriter {
 
 impl BlobWriter {
     pub(crate) fn new(store: Store) -> Result<Self, StoreError> {
-        let temp = store.create_temp(0)?;
+        let temp = store.create_temp(store.next_temp_path(), 0)?;
         let (hasher, pending) = (blake3::Hasher::new(), Vec::new());
         Ok(Self { store, temp, hasher, pending, written_bytes: 0 })
     }
@@ -76,9 +76,12 @@ impl BlobWriter {
     pub fn finish(mut self) -> Result<(Digest, u64), StoreError> {
         let digest = Digest::from(self.hasher.finalize());
         self.write_pending()?;
-        if !self.store.has_durably(digest, self.written_bytes)? {
-            self.store.publish(&mut self.temp, digest, self.written_bytes)?;
+        self.store.flush(&self.temp, self.written_bytes)?;
+        let mut shard = self.store.lock(digest);
+        if !self.store.has_durably(&mut shard, digest, self.written_bytes)? {
+            self.store.publish(&mut shard, &mut self.temp, digest, self.written_bytes)?;
         }
+        drop(shard);
         Ok((digest, self.written_bytes))
     }
 
