@@ -10,8 +10,8 @@ use std::{
 };
 
 use hb_types::capture::{
-    ChunkSource, ContentCapture, ContentId, NameTree, Node as CapturedNode, NodeKind,
-    chunk_count, chunk_len,
+    ChunkSource, ContentCapture, ContentId, NameTree, Node as CapturedNode, NodeKind, chunk_count,
+    chunk_len,
 };
 
 use crate::{
@@ -76,11 +76,7 @@ impl World {
             dirty: output.dirty(),
         });
         let files = self.files.iter().filter(|(_, file)| file.has_name).map(|(&id, file)| {
-            ContentCapture {
-                id,
-                len_bytes: file.content.len_bytes(),
-                dirty: file.content.dirty(),
-            }
+            ContentCapture { id, len_bytes: file.content.len_bytes(), dirty: file.content.dirty() }
         });
         (outputs.into_iter().chain(files).collect(), self.names())
     }
@@ -197,10 +193,8 @@ impl World {
             self.tree.check_new(place, 0).map_err(|refused| {
                 inconsistent(format!("{path:?} cannot stand in its directory: {refused}"))
             })?;
-            let times = Times {
-                modified_ns: captured.modified_ns,
-                accessed_ns: captured.accessed_ns,
-            };
+            let times =
+                Times { modified_ns: captured.modified_ns, accessed_ns: captured.accessed_ns };
             match captured.kind {
                 NodeKind::Directory => {
                     directories.insert(path, self.tree.insert_directory(place, times));
@@ -216,10 +210,7 @@ impl World {
     }
 }
 
-fn place_of<'a>(
-    directories: &HashMap<&str, DirectoryNumber>,
-    path: &'a str,
-) -> Option<Place<'a>> {
+fn place_of<'a>(directories: &HashMap<&str, DirectoryNumber>, path: &'a str) -> Option<Place<'a>> {
     let (above, name) = path.rsplit_once('/')?;
     let parent = *directories.get(above)?;
     path::check_name(name).ok()?;
@@ -227,11 +218,7 @@ fn place_of<'a>(
 }
 
 /// Gives a restored file its one name; none where there is no such file or it has a name.
-fn name_file(
-    files: &mut BTreeMap<ContentId, FileNode>,
-    id: ContentId,
-    times: Times,
-) -> Option<()> {
+fn name_file(files: &mut BTreeMap<ContentId, FileNode>, id: ContentId, times: Times) -> Option<()> {
     let file = files.get_mut(&id).filter(|file| !file.has_name)?;
     file.has_name = true;
     file.times = times;
@@ -260,9 +247,11 @@ fn read_chunk(
     len_bytes: u64,
     index: u32,
 ) -> Result<Vec<u8>, RestoreError> {
-    let bytes = source
-        .read_chunk(id, index)
-        .map_err(|source| RestoreError::Source { id, index, source })?;
+    let bytes = source.read_chunk(id, index).map_err(|source| RestoreError::Source {
+        id,
+        index,
+        source,
+    })?;
     let expected_bytes = chunk_len(len_bytes, index);
     if bytes.len() != expected_bytes as usize {
         let found_bytes = bytes.len();

@@ -117,12 +117,7 @@ impl World {
     }
 
     /// Makes an empty directory.
-    pub fn make_directory(
-        &mut self,
-        base: Handle,
-        path: &str,
-        now_ns: u64,
-    ) -> Result<(), Refused> {
+    pub fn make_directory(&mut self, base: Handle, path: &str, now_ns: u64) -> Result<(), Refused> {
         let End::Place(place) = self.tree.walk(self.directory(base)?, path)? else {
             return Err(Refused::Exists);
         };
@@ -130,8 +125,7 @@ impl World {
             return Err(Refused::Exists);
         }
         self.check_new(place)?;
-        self.tree
-            .insert_directory(place, Times { modified_ns: now_ns, accessed_ns: now_ns });
+        self.tree.insert_directory(place, Times { modified_ns: now_ns, accessed_ns: now_ns });
         self.used_files += 1;
         self.touch(place.parent, now_ns);
         Ok(())

@@ -318,12 +318,7 @@ impl World {
     }
 
     /// Cuts a file, or fills it up with zeros.
-    pub fn set_len(
-        &mut self,
-        handle: Handle,
-        len_bytes: u64,
-        now_ns: u64,
-    ) -> Result<(), Refused> {
+    pub fn set_len(&mut self, handle: Handle, len_bytes: u64, now_ns: u64) -> Result<(), Refused> {
         let id = self.writable_file(handle)?;
         self.set_file_len(id, len_bytes, now_ns)
     }
@@ -449,8 +444,7 @@ impl World {
         }
         let others = self.used_bytes - old_bytes;
         if new_bytes > old_bytes {
-            within(Limit::FilesBytes, &self.limits, others + new_bytes)
-                .map_err(Refused::Quota)?;
+            within(Limit::FilesBytes, &self.limits, others + new_bytes).map_err(Refused::Quota)?;
         }
         self.used_bytes = others + new_bytes;
         Ok(())

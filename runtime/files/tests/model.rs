@@ -33,9 +33,8 @@ enum Step {
 fn path() -> impl Strategy<Value = String> {
     let name = prop::sample::select(vec!["a", "b", "c"]);
     let root = prop::sample::select(vec!["job", "out"]);
-    (root, prop::collection::vec(name, 1..4)).prop_map(|(root, names)| {
-        format!("{root}/{}", names.join("/"))
-    })
+    (root, prop::collection::vec(name, 1..4))
+        .prop_map(|(root, names)| format!("{root}/{}", names.join("/")))
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -216,11 +215,9 @@ fn apply_to_world(world: &mut World, roots: &Roots, step: &Step) -> Result<(), R
                 world.append(file, &bytes(*len, *seed), START_NS)
             })
         }
-        Step::SetLen { path, len } => {
-            with_file(world, roots.split(path), CREATE, |world, file| {
-                world.set_len(file, *len as u64, START_NS)
-            })
-        }
+        Step::SetLen { path, len } => with_file(world, roots.split(path), CREATE, |world, file| {
+            world.set_len(file, *len as u64, START_NS)
+        }),
         Step::Truncate { path } => {
             let how = Open { truncate: true, ..CREATE };
             with_file(world, roots.split(path), how, |_, _| Ok(()))
