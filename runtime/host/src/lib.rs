@@ -1,1 +1,30 @@
-//! runtime/host
+//! Owns a ledger and runs jobs.
+//!
+//! Owns: every decision about jobs, in the order receive, decide, append, then act; recovery; the
+//! way from an ending to a seal; verification by re-execution.
+//! Knows nothing of: terminals, HTTP, JSON on the wire, wasmtime.
+//!
+//! Invariants: nothing is announced before it is durable; every change of a job goes through
+//! `hb_types::state::apply`, live and in replay; a data directory has one host at a time.
+
+mod attempt;
+mod clock;
+mod conclusion;
+mod contents;
+mod delta;
+mod error;
+mod host;
+pub mod journal;
+mod layout;
+mod observer;
+mod submit;
+mod verify;
+mod view;
+
+pub use error::{OpenHostError, RunError, SubmitError, is_disk_full};
+pub use host::{Host, HostOptions};
+pub use layout::Layout;
+pub use observer::{Notice, Observer};
+pub use submit::{Submission, Submitted};
+pub use verify::{Difference, Expected, Verdict, Verifier, VerifyError};
+pub use view::{ExportError, LedgerView};

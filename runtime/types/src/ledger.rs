@@ -70,6 +70,8 @@ pub struct Conclusion {
     pub artifacts: BTreeMap<String, Artifact>,
     /// The most linear memory it held.
     pub peak_memory_bytes: u64,
+    /// Whether the last attempt started from the beginning and saved nothing.
+    pub fresh: bool,
     /// When.
     pub at_ns: u64,
 }
@@ -98,6 +100,8 @@ pub struct Job {
     pub spec: JobSpec,
     /// When it was accepted.
     pub received_ns: u64,
+    /// The position of the last record about it.
+    pub last: Lsn,
     /// Where it is in its life.
     pub state: State,
     /// Every attempt.
@@ -215,10 +219,32 @@ impl Ledger {
                 changes.add(blob.digest);
             }
             job.state = state;
+            job.last = lsn;
             job.note(lsn, event);
         }
         self.applied = lsn;
         Ok(changes.settle(&mut self.references))
+    }
+
+    /// Checks that records about one job may follow, in this order, without applying them.
+    pub fn check(&self, events: &[Event]) -> Result<(), ApplyError> {
+        let lsn = self.applied + 1;
+        let mut states: BTreeMap<JobNumber, State> = BTreeMap::new();
+        for event in events {
+            let number = event.job(lsn);
+            let before = states.get(&number).copied();
+            let before = before.or_else(|| self.jobs.get(&number).map(|job| job.state));
+            let after = state::apply(before, event.transition(lsn)).map_err(|source| {
+                ApplyError::Illegal { lsn, record: event.name(), job: number, source }
+            })?;
+            states.insert(number, after);
+            if let Event::Received(record) = event
+                && self.ids.contains_key(&record.job_id)
+            {
+                return Err(ApplyError::NameTaken { lsn, job_id: record.job_id.clone() });
+            }
+        }
+        Ok(())
     }
 
     /// The job with that name.
@@ -264,6 +290,7 @@ impl Job {
             job_hash: record.job_hash,
             spec: record.spec.clone(),
             received_ns: record.at_ns,
+            last: number,
             state,
             attempts: Vec::new(),
             checkpoints: Vec::new(),
@@ -324,12 +351,16 @@ impl Job {
             stderr: record.stderr,
             artifacts: record.artifacts.clone(),
             peak_memory_bytes: record.peak_memory_bytes,
+            fresh: record.delta.fresh,
             at_ns: record.at_ns,
         });
     }
 
     /// The checkpoints that lead to the ending: those since an attempt last started from nothing.
     pub fn checkpoint_chain(&self) -> &[CheckpointMark] {
+        if self.conclusion.as_ref().is_some_and(|conclusion| conclusion.fresh) {
+            return &[];
+        }
         let start = self.checkpoints.iter().rposition(|mark| mark.fresh).unwrap_or(0);
         &self.checkpoints[start..]
     }
@@ -354,7 +385,9 @@ impl ReferenceChanges {
     }
 
     fn replace(&mut self, before: BTreeMap<Digest, u64>, after: BTreeMap<Digest, u64>) {
-        after.into_keys().for_each(|pack| self.add(pack));
+        for pack in after.into_keys() {
+            self.add(pack);
+        }
         for pack in before.into_keys() {
             *self.0.entry(pack).or_default() -= 1;
         }

@@ -1,0 +1,176 @@
+//! What can go wrong with a host, by operation.
+
+use std::{io, path::PathBuf};
+
+use hb_sandbox::{HostFault, PrepareError, SandboxError};
+use hb_seal::{KeyError, SealError};
+use hb_store::StoreError;
+use hb_types::{Digest, event::UnknownRecord, job::InvalidSpec, ledger::ApplyError};
+use hb_wal::{AppendError, OpenError};
+
+use crate::journal::JournalError;
+
+/// A data directory that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenHostError {
+    /// The directory itself.
+    #[error("cannot open the data directory {}: check that it can be written to, or choose another with --data DIR", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no ledger to read.
+    #[error("there is no ledger in {}: run a job first, or choose another directory with --data DIR", path.display())]
+    NoLedger {
+        /// Which directory.
+        path: PathBuf,
+    },
+    /// Another process owns it.
+    #[error("the ledger in {} is in use by process {}: wait for it, stop it, or choose another directory with --data DIR", path.display(), owner.map_or_else(|| "(unknown)".to_owned(), |pid| pid.to_string()))]
+    InUse {
+        /// Which directory.
+        path: PathBuf,
+        /// The owner's process id.
+        owner: Option<u32>,
+    },
+    /// The log.
+    #[error("the ledger's log cannot be opened")]
+    Log(#[from] OpenError),
+    /// A record or a snapshot that was written by another version, or that is damaged in a way
+    /// that no checksum could see.
+    #[error("record {lsn} of the ledger's log cannot be read")]
+    Record {
+        /// Its position.
+        lsn: u64,
+        /// Why.
+        source: UnknownRecord,
+    },
+    /// A snapshot.
+    #[error(
+        "the snapshot of the ledger at record {lsn} cannot be read: it was written by another version of hb; use that version"
+    )]
+    Snapshot {
+        /// Its position.
+        lsn: u64,
+    },
+    /// Records that contradict each other.
+    #[error(
+        "the ledger's log contradicts itself: report this with the output of `hb ledger check`"
+    )]
+    Apply(#[from] ApplyError),
+    /// The blobs.
+    #[error("the ledger's blobs cannot be opened")]
+    Store(#[from] StoreError),
+    /// The key.
+    #[error("the host's key cannot be used")]
+    Key(#[from] KeyError),
+    /// The sandbox.
+    #[error("the sandbox cannot be set up")]
+    Sandbox(#[from] SandboxError),
+    /// Writing down what recovery found.
+    #[error("what recovery found cannot be written down")]
+    Recover(#[from] DecideError),
+    /// Making it durable.
+    #[error("what recovery found cannot be made durable")]
+    Settle(#[from] JournalError),
+}
+
+/// Records that were not appended.
+#[derive(Debug, thiserror::Error)]
+pub enum DecideError {
+    /// They may not follow what the ledger holds.
+    #[error("the ledger does not allow it")]
+    Apply(#[from] ApplyError),
+    /// The log.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// A job that was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// What was asked for.
+    #[error(transparent)]
+    Invalid(#[from] InvalidSpec),
+    /// The name is taken by another job.
+    #[error("the job id {job_id:?} belongs to a job with another hash ({}, this one has {}): choose another --job-id", existing.short(), asked.short())]
+    Conflict {
+        /// The name.
+        job_id: String,
+        /// The hash of the job that has it.
+        existing: Digest,
+        /// The hash of this one.
+        asked: Digest,
+    },
+    /// The name is taken by a job that has ended, and a new run was asked for.
+    #[error(
+        "the job id {job_id:?} belongs to a job that has ended: choose another --job-id for --rerun, or leave it out"
+    )]
+    Ended {
+        /// The name.
+        job_id: String,
+    },
+    /// Something that it needs is not in the store.
+    #[error("a blob of the job is not there")]
+    Blob(#[from] StoreError),
+    /// The log.
+    #[error("the job was not accepted")]
+    Journal(#[from] JournalError),
+}
+
+/// An attempt that ended without an outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is no such job.
+    #[error("there is no job {name:?} in this ledger: `hb jobs` lists them")]
+    NoSuchJob {
+        /// What was asked for.
+        name: String,
+    },
+    /// The ledger does not allow it, or cannot take it.
+    #[error(
+        "what happened to the job cannot be written down; nothing that was saved is lost, run it again to resume"
+    )]
+    Decide(#[from] DecideError),
+    /// The component.
+    #[error(transparent)]
+    NotRunnable(#[from] PrepareError),
+    /// Its blobs.
+    #[error("what the job needs cannot be read")]
+    Blob(#[from] StoreError),
+    /// A scratch file.
+    #[error("cannot make a scratch file in the data directory: free some space")]
+    Scratch(#[source] io::Error),
+    /// The host failed while it ran.
+    #[error(
+        "the host failed while the job ran; nothing that was saved is lost, run it again to resume"
+    )]
+    Fault(#[from] HostFault),
+    /// The log.
+    #[error(
+        "the ledger cannot take what happened; nothing that was saved is lost, run it again to resume"
+    )]
+    Journal(#[from] JournalError),
+    /// The seal.
+    #[error("the outcome cannot be sealed")]
+    Seal(#[from] SealError),
+}
+
+/// Whether the cause of an error is that the disk is full.
+pub fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(AppendError::Full { .. }) = error.downcast_ref() {
+            return true;
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && error.kind() == io::ErrorKind::StorageFull
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

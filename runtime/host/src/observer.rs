@@ -1,0 +1,49 @@
+//! What a host tells those who watch it work. The host never prints.
+
+use hb_sandbox::Stream;
+use hb_types::{Digest, capture::Progress, outcome::Outcome};
+
+/// Something that happened to a job that is being run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// The component is being compiled; the next time it comes from the cache.
+    Preparing,
+    /// An attempt has begun, as number `attempt`, counted from 1.
+    Started {
+        /// Its number.
+        attempt: u32,
+    },
+    /// The guest asked for its checkpoint and got it.
+    Resumed {
+        /// The checkpoint's number.
+        sequence: u64,
+        /// Its step.
+        step: u64,
+    },
+    /// A checkpoint is durable.
+    Checkpoint {
+        /// Its number.
+        sequence: u64,
+        /// Its step.
+        step: u64,
+        /// Bytes that were written for it.
+        written_bytes: u64,
+    },
+    /// The outcome is durable.
+    Ended {
+        /// The outcome.
+        outcome: Outcome,
+        /// The seal.
+        seal: Option<Digest>,
+    },
+}
+
+/// Watches one attempt.
+pub trait Observer: Send {
+    /// Something happened.
+    fn notice(&mut self, notice: Notice);
+    /// The job's output, from its beginning: what earlier attempts durably wrote comes first.
+    fn output(&mut self, stream: Stream, bytes: &[u8]);
+    /// What the job says of itself.
+    fn progress(&mut self, progress: &Progress);
+}

@@ -1,0 +1,172 @@
+//! How a job is accepted.
+//!
+//! Owns: what becomes of components and files that are handed in, the idempotency of job ids, and
+//! when an earlier answer is given instead of a new run.
+//!
+//! Invariant: `submit` returns a new job only after it is durable.
+
+use std::io::Read;
+
+use hb_sandbox::PrepareError;
+use hb_store::StoreError;
+use hb_types::{
+    Digest,
+    event::{JobNumber, Received},
+    job::{BlobRef, JobSpec, check_name},
+    ledger::{Job, Ledger},
+    limits::Limits,
+};
+
+use crate::{
+    Host, clock,
+    error::{DecideError, SubmitError},
+    journal::JournalError,
+};
+
+/// A job to accept.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// The name that its user gives it; a job with a name is a job of its own.
+    pub job_id: Option<String>,
+    /// What a name is made of where the user gave none.
+    pub name_hint: String,
+    /// What is asked for; its blobs are in the store.
+    pub spec: JobSpec,
+    /// Run even if the answer is known.
+    pub rerun: bool,
+}
+
+/// What came of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// A new job.
+    New(JobNumber),
+    /// A job that was there.
+    Existing(JobNumber),
+}
+
+impl Submitted {
+    /// The job.
+    pub fn number(self) -> JobNumber {
+        match self {
+            Self::New(number) | Self::Existing(number) => number,
+        }
+    }
+}
+
+/// A component that was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// It cannot be run.
+    #[error(transparent)]
+    NotRunnable(#[from] PrepareError),
+    /// It cannot be kept.
+    #[error("the component cannot be stored")]
+    Store(#[from] StoreError),
+}
+
+impl Host {
+    /// Takes a component: text is translated, the bytes are scanned, compiled and kept.
+    pub fn add_component(&self, bytes: Vec<u8>, limits: &Limits) -> Result<BlobRef, AddError> {
+        let bytes = self.sandbox().to_binary(bytes, limits)?;
+        let digest = Digest::of(&bytes);
+        self.sandbox().prepare(&bytes, digest, limits)?;
+        self.store().put(&bytes)?;
+        Ok(BlobRef { digest, len_bytes: bytes.len() as u64 })
+    }
+
+    /// Takes an input, read to its end.
+    pub fn add_blob(&self, source: &mut dyn Read) -> Result<BlobRef, StoreError> {
+        let mut writer = self.store().writer()?;
+        writer.copy_from(source)?;
+        let (digest, len_bytes) = writer.finish()?;
+        Ok(BlobRef { digest, len_bytes })
+    }
+
+    /// Accepts a job, or answers with one that is there:
+    ///
+    /// - the one that has the job id, if its hash is the same;
+    /// - without a job id, an unfinished one with the same hash, or one that ended in a way that a
+    ///   repetition must reproduce.
+    pub fn submit(&self, submission: &Submission) -> Result<Submitted, SubmitError> {
+        submission.spec.check(self.ceilings())?;
+        if let Some(job_id) = &submission.job_id {
+            check_name("job id", job_id)?;
+        }
+        for blob in submission.spec.blobs() {
+            if !self.store().contains(blob.digest)? {
+                return Err(StoreError::Missing { digest: blob.digest }.into());
+            }
+        }
+        let job_hash = submission.spec.hash();
+        // Another submission may take the name in between; then the ledger is asked again.
+        loop {
+            let known = self.with_ledger(|ledger| known_answer(ledger, submission, job_hash))?;
+            if let Some(number) = known {
+                return Ok(Submitted::Existing(number));
+            }
+            let job_id = match &submission.job_id {
+                Some(job_id) => job_id.clone(),
+                None => {
+                    self.with_ledger(|ledger| free_name(ledger, &submission.name_hint, job_hash))
+                }
+            };
+            let spec = submission.spec.clone();
+            let received =
+                Received { job_id: job_id.clone(), job_hash, spec, at_ns: clock::now_ns() };
+            match self.found(&job_id, received.into()) {
+                Ok(decided) => {
+                    let number = decided.first;
+                    self.settle(decided)?;
+                    return Ok(Submitted::New(number));
+                }
+                Err(
+                    DecideError::Apply(_) | DecideError::Journal(JournalError::Conflict { .. }),
+                ) => {}
+                Err(DecideError::Journal(error)) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn known_answer(
+    ledger: &Ledger,
+    submission: &Submission,
+    job_hash: Digest,
+) -> Result<Option<JobNumber>, SubmitError> {
+    if let Some(job_id) = &submission.job_id {
+        let Some(job) = ledger.by_id(job_id) else { return Ok(None) };
+        if job.job_hash != job_hash {
+            let (existing, asked) = (job.job_hash, job_hash);
+            return Err(SubmitError::Conflict { job_id: job_id.clone(), existing, asked });
+        }
+        if submission.rerun && !job.is_unfinished() {
+            return Err(SubmitError::Ended { job_id: job_id.clone() });
+        }
+        return Ok(Some(job.number));
+    }
+    let mut same = ledger.by_hash(job_hash);
+    let answers = |job: &&Job| {
+        job.is_unfinished()
+            || (!submission.rerun
+                && job.conclusion.as_ref().is_some_and(|c| c.outcome.is_reproducible()))
+    };
+    Ok(same.find(answers).map(|job| job.number))
+}
+
+/// `kmer-1a2b3c4d`, and with a number behind it where that is taken.
+fn free_name(ledger: &Ledger, hint: &str, job_hash: Digest) -> String {
+    let stem: String = hint
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' })
+        .take(64)
+        .collect();
+    let stem = stem.trim_matches('-');
+    let stem = if stem.is_empty() { "job" } else { stem };
+    let name = format!("{stem}-{}", job_hash.short());
+    let numbered = (2u64..).map(|number| format!("{name}-{number}"));
+    std::iter::once(name.clone())
+        .chain(numbered)
+        .find(|name| !ledger.ids.contains_key(name))
+        .expect("there are more numbers than jobs")
+}

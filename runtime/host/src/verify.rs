@@ -1,0 +1,426 @@
+//! Proof by repetition: run a job again and compare.
+//!
+//! Owns: the two ways of repeating, and the words for where two runs part.
+//!
+//! - *whole*: from the beginning to the end, comparing every recorded checkpoint on the way.
+//! - *by checkpoints*: the same, but at every checkpoint the run is ended and a new one is started
+//!   from it. What it proves: a crash at any checkpoint leaves no trace in what follows.
+//!
+//! Nothing is written to the ledger; what a repetition holds lies in a store of its own that is
+//! removed afterwards.
+
+use std::{collections::BTreeMap, io, sync::Arc};
+
+use hb_disk::RealDisk;
+use hb_sandbox::{
+    Control, Ended, Ending, HostFault, Input, Launch, PrepareError, Prepared, Sandbox, Saved,
+    Session, Stream,
+};
+use hb_store::{Store, StoreError};
+use hb_types::{
+    Digest,
+    capture::{Capture, Counters, Progress, Restored},
+    content::Holdings,
+    job::JobSpec,
+    outcome::{Explanation, Outcome},
+};
+
+use crate::{
+    attempt::restored_from, conclusion::Leavings, delta, error::RunError, view::blob_file,
+};
+
+/// One recorded checkpoint.
+pub use hb_seal::CheckpointMark;
+
+/// What a repetition is compared with.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// The seal.
+    pub seal: Digest,
+    /// The outcome.
+    pub outcome: Outcome,
+    /// Digest of standard output.
+    pub stdout: Digest,
+    /// Digest of standard error.
+    pub stderr: Digest,
+    /// Digests of the artifacts.
+    pub artifacts: BTreeMap<String, Digest>,
+    /// The recorded checkpoints, in order.
+    pub checkpoints: Vec<CheckpointMark>,
+    /// Whether these are all that there were.
+    pub checkpoints_complete: bool,
+}
+
+/// One place where two runs part.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Difference {
+    /// What differs: `checkpoint 3`, `stdout`, `artifact a/b`, …
+    pub what: String,
+    /// What was recorded.
+    pub expected: String,
+    /// What the repetition gave.
+    pub found: String,
+}
+
+/// What a repetition came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// Where the runs part, in the order in which it was found; empty when they are the same.
+    pub differences: Vec<Difference>,
+    /// The seal of the repetition.
+    pub seal: Digest,
+    /// Its outcome.
+    pub outcome: Outcome,
+    /// What helps to understand it.
+    pub explanation: Explanation,
+    /// Checkpoints that were compared.
+    pub checkpoints_compared: u64,
+    /// How often the repetition was ended and started from a checkpoint.
+    pub restarts: u64,
+}
+
+impl Verdict {
+    /// Whether everything was the same.
+    pub fn is_same(&self) -> bool {
+        self.differences.is_empty()
+    }
+}
+
+/// A repetition that came to no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// A part of what went in is not here.
+    #[error(
+        "{what} ({digest}) is not in this data directory: run the job here with the same file first"
+    )]
+    Missing {
+        /// Which part.
+        what: String,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// The specification does not have the recorded hash: another version of the semantics.
+    #[error(
+        "the recorded job hash is {recorded}, this version of hb computes {computed}: it runs jobs by other rules, use the version that sealed it"
+    )]
+    Semantics {
+        /// The recorded hash.
+        recorded: Digest,
+        /// What this version computes.
+        computed: Digest,
+    },
+    /// The outcome depends on the machine.
+    #[error(
+        "the outcome ({outcome}) depends on the machine or its user, not only on the job: no repetition can prove it"
+    )]
+    NotReproducible {
+        /// The outcome.
+        outcome: String,
+    },
+    /// The job cannot be started from its checkpoints.
+    #[error(
+        "the job saves checkpoints but never asks for them (`restore`): leave out --checkpoints to verify it as a whole"
+    )]
+    NeverRestores,
+    /// Someone asked it to stop.
+    #[error("the verification was interrupted")]
+    Interrupted,
+    /// The component.
+    #[error(transparent)]
+    NotRunnable(#[from] PrepareError),
+    /// Blobs.
+    #[error("what the job needs cannot be read")]
+    Store(#[from] StoreError),
+    /// The host.
+    #[error("the repetition could not be made")]
+    Fault(#[from] HostFault),
+    /// Anything else.
+    #[error("the repetition could not be started")]
+    Run(#[from] RunError),
+    /// A place for what the repetition holds.
+    #[error("cannot make a directory for temporary files: free some space or set TMPDIR")]
+    Scratch(#[from] io::Error),
+}
+
+/// Repeats jobs whose blobs are in one store.
+pub struct Verifier<'a> {
+    /// Where component and inputs are.
+    pub store: &'a Store,
+    /// What runs them.
+    pub sandbox: &'a Sandbox,
+}
+
+impl Verifier<'_> {
+    /// Runs the job again and compares; `by_checkpoints` restarts it at every checkpoint.
+    pub fn verify(
+        &self,
+        spec: &JobSpec,
+        job_hash: Digest,
+        expected: &Expected,
+        by_checkpoints: bool,
+        control: &Control,
+    ) -> Result<Verdict, VerifyError> {
+        if spec.hash() != job_hash {
+            return Err(VerifyError::Semantics { recorded: job_hash, computed: spec.hash() });
+        }
+        if !expected.outcome.is_reproducible() {
+            return Err(VerifyError::NotReproducible { outcome: expected.outcome.canonical() });
+        }
+        self.check_presence(spec)?;
+        let component = self.store.get(spec.component.digest)?;
+        let prepared = self.sandbox.prepare(&component, spec.component.digest, &spec.limits)?;
+        let directory = tempfile::tempdir()?;
+        let store = Store::open(Arc::new(RealDisk::open(directory.path())?))?;
+        let mut repetition = Repetition::new(&store, expected, job_hash, by_checkpoints);
+        let mut restarts = 0;
+        loop {
+            match self.run(&prepared, spec, &mut repetition, control)? {
+                Ended::Stopped if repetition.stop_for_good => break,
+                Ended::Stopped => restarts += 1,
+                Ended::Finished(_) => break,
+            }
+        }
+        if repetition.never_restores {
+            return Err(VerifyError::NeverRestores);
+        }
+        repetition.verdict(restarts)
+    }
+
+    fn check_presence(&self, spec: &JobSpec) -> Result<(), VerifyError> {
+        let inputs = spec.inputs.iter().map(|(name, blob)| (format!("input {name:?}"), *blob));
+        let stdin = spec.stdin.map(|blob| ("standard input".to_owned(), blob));
+        let component = ("the component".to_owned(), spec.component);
+        for (what, blob) in std::iter::once(component).chain(inputs).chain(stdin) {
+            if !self.store.contains(blob.digest)? {
+                return Err(VerifyError::Missing { what, digest: blob.digest });
+            }
+        }
+        Ok(())
+    }
+
+    fn run(
+        &self,
+        prepared: &Prepared,
+        spec: &JobSpec,
+        repetition: &mut Repetition<'_>,
+        control: &Control,
+    ) -> Result<Ended, VerifyError> {
+        let mut inputs = Vec::new();
+        for (name, blob) in &spec.inputs {
+            let file = blob_file(self.store, *blob)?;
+            inputs.push(Input { name: name.clone(), file, len_bytes: blob.len_bytes });
+        }
+        let stdin = spec.stdin.map(|blob| blob_file(self.store, blob)).transpose()?;
+        let launch = Launch {
+            arguments: spec.arguments.clone(),
+            environment: spec.environment.clone(),
+            stdin,
+            inputs,
+            limits: spec.limits.clone(),
+            seed: spec.seed_bytes(),
+            start_ns: spec.start_ns,
+            scratch: tempfile::tempfile()?,
+        };
+        repetition.begin();
+        Ok(self.sandbox.run(prepared, launch, repetition, control)?)
+    }
+}
+
+/// A checkpoint that the repetition made.
+struct Point {
+    sequence: u64,
+    step: u64,
+    counters: Counters,
+    progress: Progress,
+}
+
+/// What a repetition knows while it runs; over several runs when it goes by checkpoints.
+struct Repetition<'a> {
+    store: &'a Store,
+    expected: &'a Expected,
+    job_hash: Digest,
+    by_checkpoints: bool,
+    /// Index of the next recorded checkpoint.
+    next: usize,
+    held: Holdings,
+    point: Option<Point>,
+    restored: bool,
+    never_restores: bool,
+    stop_for_good: bool,
+    compared: u64,
+    differences: Vec<Difference>,
+    end: Option<(Digest, Outcome, Explanation)>,
+}
+
+impl<'a> Repetition<'a> {
+    fn new(
+        store: &'a Store,
+        expected: &'a Expected,
+        job_hash: Digest,
+        by_checkpoints: bool,
+    ) -> Self {
+        Self {
+            store,
+            expected,
+            job_hash,
+            by_checkpoints,
+            next: 0,
+            held: Holdings::default(),
+            point: None,
+            restored: false,
+            never_restores: false,
+            stop_for_good: false,
+            compared: 0,
+            differences: Vec::new(),
+            end: None,
+        }
+    }
+
+    fn begin(&mut self) {
+        self.restored = false;
+    }
+
+    fn differ(&mut self, what: String, expected: impl ToString, found: impl ToString) {
+        let (expected, found) = (expected.to_string(), found.to_string());
+        self.differences.push(Difference { what, expected, found });
+    }
+
+    /// Compares a checkpoint with the recorded one that it should be.
+    fn compare(&mut self, step: u64, digest: Digest) {
+        let expected = self.expected;
+        while let Some(mark) = expected.checkpoints.get(self.next) {
+            if mark.step > step {
+                break;
+            }
+            self.next += 1;
+            if mark.step == step {
+                self.compared += 1;
+                if mark.digest != digest {
+                    let what = format!("checkpoint {} at step {step}", mark.sequence);
+                    self.differ(what, mark.digest, digest);
+                }
+                return;
+            }
+            let what = format!("checkpoint {} at step {}", mark.sequence, mark.step);
+            self.differ(what, mark.digest, format!("none; the next is at step {step}"));
+        }
+        if expected.checkpoints_complete {
+            self.differ(format!("checkpoint at step {step}"), "none", digest);
+        }
+    }
+
+    fn verdict(mut self, restarts: u64) -> Result<Verdict, VerifyError> {
+        let expected = self.expected;
+        let Some((seal, outcome, explanation)) = self.end.take() else {
+            return Err(VerifyError::Interrupted);
+        };
+        while let Some(mark) = expected.checkpoints.get(self.next) {
+            self.next += 1;
+            let what = format!("checkpoint {} at step {}", mark.sequence, mark.step);
+            self.differ(what, mark.digest, "none; the job ended before");
+        }
+        if seal != expected.seal && self.differences.is_empty() {
+            // The parts agree with the record, so the record does not agree with its own seal.
+            self.differ("seal".to_owned(), expected.seal, seal);
+        }
+        Ok(Verdict {
+            differences: self.differences,
+            seal,
+            outcome,
+            explanation,
+            checkpoints_compared: self.compared,
+            restarts,
+        })
+    }
+
+    fn compare_end(&mut self, outcome: &Outcome, leavings: &Leavings) {
+        let expected = self.expected;
+        if outcome.canonical() != expected.outcome.canonical() {
+            self.differ("outcome".to_owned(), expected.outcome.canonical(), outcome.canonical());
+        }
+        if leavings.stdout.digest != expected.stdout {
+            self.differ("stdout".to_owned(), expected.stdout, leavings.stdout.digest);
+        }
+        if leavings.stderr.digest != expected.stderr {
+            self.differ("stderr".to_owned(), expected.stderr, leavings.stderr.digest);
+        }
+        let found = leavings.artifact_digests();
+        let shown = |digest: Option<&Digest>| digest.map_or("none".to_owned(), Digest::to_string);
+        let names: std::collections::BTreeSet<&String> =
+            expected.artifacts.keys().chain(found.keys()).collect();
+        for name in names {
+            let (was, is) = (expected.artifacts.get(name), found.get(name));
+            if was != is {
+                let what = format!("artifact {}", hb_types::text::printable(name, 200));
+                self.differ(what, shown(was), shown(is));
+            }
+        }
+    }
+}
+
+impl Session for Repetition<'_> {
+    fn restore(&mut self) -> Result<Option<Restored<'_>>, HostFault> {
+        self.restored = true;
+        let Some(point) = &self.point else { return Ok(None) };
+        let (counters, progress) = (point.counters, point.progress.clone());
+        restored_from(self.store, &self.held, point.sequence, point.step, counters, progress)
+            .map(Some)
+    }
+
+    /// At the recorded steps, and only there.
+    fn due(&mut self, step: u64) -> bool {
+        // A recorded step that was passed is missed: the comparison will say so.
+        let marks = self.expected.checkpoints.get(self.next..).unwrap_or_default();
+        let upcoming = marks.iter().take_while(|mark| mark.step <= step);
+        upcoming.into_iter().any(|mark| mark.step == step)
+    }
+
+    fn save(&mut self, capture: &Capture<'_>) -> Result<Saved, HostFault> {
+        let fresh = self.point.is_none() || !self.restored;
+        if fresh && self.point.is_some() && self.by_checkpoints {
+            self.never_restores = true;
+            self.stop_for_good = true;
+            return Ok(Saved::Stop);
+        }
+        let first = self.point.is_none();
+        let kind = delta::Kind::Checkpoint;
+        let built = delta::build(self.store, &self.held, first, capture, kind)?;
+        let (step, counters) = (capture.step, capture.counters);
+        let digest = delta::checkpoint_digest(step, &counters, &capture.progress, &built.holdings);
+        self.compare(step, digest);
+        self.let_go_of_packs(&built.holdings)?;
+        self.held = built.holdings;
+        let sequence = self.point.as_ref().map_or(0, |point| point.sequence) + 1;
+        self.point = Some(Point { sequence, step, counters, progress: capture.progress.clone() });
+        if self.by_checkpoints { Ok(Saved::Stop) } else { Ok(Saved::Continue(sequence)) }
+    }
+
+    fn output(&mut self, _stream: Stream, _bytes: &[u8]) {}
+
+    fn progress(&mut self, _progress: &Progress) {}
+
+    fn finish(&mut self, ending: &Ending, capture: &Capture<'_>) -> Result<(), HostFault> {
+        let leavings = Leavings::of_capture(capture)
+            .map_err(|source| HostFault::new("cannot read what the job left", source))?;
+        if ending.outcome == Outcome::Cancelled {
+            return Ok(());
+        }
+        self.compare_end(&ending.outcome, &leavings);
+        let seal = leavings.seal(self.job_hash, &ending.outcome);
+        self.end = Some((seal, ending.outcome, ending.explanation.clone()));
+        Ok(())
+    }
+}
+
+impl Repetition<'_> {
+    /// Removes the packs that the new checkpoint no longer needs.
+    fn let_go_of_packs(&self, next: &Holdings) -> Result<(), HostFault> {
+        let needed = next.packs();
+        for pack in self.held.packs().into_keys().filter(|pack| !needed.contains_key(pack)) {
+            self.store
+                .remove(pack)
+                .map_err(|source| HostFault::new("cannot remove a temporary file", source))?;
+        }
+        Ok(())
+    }
+}

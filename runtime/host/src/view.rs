@@ -1,0 +1,227 @@
+//! A ledger as it stands, for reading: also beside the process that owns it.
+//!
+//! Owns: replay of the log into a ledger, and the ways in which what a job left is handed out.
+//! Changes nothing.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use cap_std::fs::Dir;
+use hb_disk::{RealDisk, Storage};
+use hb_store::{Store, StoreError};
+use hb_types::{
+    Digest,
+    capture::ContentId,
+    content::Kept,
+    event::{Artifact, Event},
+    job::BlobRef,
+    ledger::{Job, KeptSeal, Ledger},
+};
+use hb_wal::Recovery;
+
+use crate::{
+    contents::{self, HeldContents},
+    error::{OpenHostError, RunError},
+    layout::Layout,
+};
+
+/// The records of a log as a ledger.
+pub(crate) fn replay(recovery: Recovery) -> Result<Ledger, OpenHostError> {
+    let mut ledger = match recovery.snapshot {
+        Some((lsn, bytes)) => {
+            Ledger::from_bytes(&bytes).map_err(|_| OpenHostError::Snapshot { lsn })?
+        }
+        None => Ledger::default(),
+    };
+    for record in recovery.records {
+        let record = record?;
+        let lsn = record.lsn;
+        let event = Event::decode(record.kind, record.schema, &record.payload)
+            .map_err(|source| OpenHostError::Record { lsn, source })?;
+        ledger.apply(lsn, &event)?;
+    }
+    Ok(ledger)
+}
+
+/// A verified blob as an open file.
+pub(crate) fn blob_file(store: &Store, blob: BlobRef) -> Result<std::fs::File, RunError> {
+    let verified = store.open_verified(blob.digest)?;
+    let file = verified.host_file()?;
+    Ok(file.expect("a store on a real disk has files"))
+}
+
+/// What could not be handed out.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// What the job left cannot be read.
+    #[error("cannot read {what} of the job")]
+    Read {
+        /// Which part.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The files cannot be written.
+    #[error("cannot write {}: check that the directory can be written to and has room", path.display())]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What was read is not what was sealed.
+    #[error(
+        "{what} is damaged: digest {expected} expected, {found} found; restore the data directory from a copy or run the job again with --rerun"
+    )]
+    Damaged {
+        /// Which part.
+        what: String,
+        /// Its sealed digest.
+        expected: Digest,
+        /// The digest of what is there.
+        found: Digest,
+    },
+    /// A blob.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A ledger that is only read.
+pub struct LedgerView {
+    /// The jobs.
+    pub ledger: Ledger,
+    store: Store,
+    layout: Layout,
+}
+
+impl LedgerView {
+    /// Reads the ledger of a data directory as it stands.
+    pub fn open(root: &Path) -> Result<Self, OpenHostError> {
+        let layout = Layout::new(root);
+        if !root.join("wal").is_dir() {
+            return Err(OpenHostError::NoLedger { path: root.to_owned() });
+        }
+        let disk = RealDisk::open(root)
+            .map_err(|source| OpenHostError::Directory { path: root.to_owned(), source })?;
+        let disk: Arc<dyn Storage> = Arc::new(disk);
+        let ledger = replay(hb_wal::read_only(Arc::clone(&disk))?)?;
+        Ok(Self { ledger, store: Store::attach(disk), layout })
+    }
+
+    /// Where things are.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The blobs.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Writes everything that a job durably printed to `sink`.
+    pub fn copy_output(
+        &self,
+        job: &Job,
+        id: ContentId,
+        sink: &mut dyn Write,
+    ) -> Result<u64, ExportError> {
+        copy_output(&self.store, job, id, sink)
+    }
+
+    /// Writes a job's artifacts below `out`, each verified against its sealed digest.
+    pub fn export_artifacts(&self, job: &Job, out: &Path) -> Result<u64, ExportError> {
+        export_artifacts(&self.store, job, out)
+    }
+
+    /// The signed envelope of a seal, as JSON.
+    pub fn envelope(&self, seal: &KeptSeal) -> Result<Vec<u8>, StoreError> {
+        match &seal.envelope {
+            Kept::Inline(bytes) => Ok(bytes.clone()),
+            Kept::Blob(blob) => self.store.get(blob.digest),
+        }
+    }
+}
+
+impl crate::Host {
+    /// Writes everything that a job durably printed to `sink`.
+    pub fn copy_output(
+        &self,
+        job: &Job,
+        id: ContentId,
+        sink: &mut dyn Write,
+    ) -> Result<u64, ExportError> {
+        copy_output(self.store(), job, id, sink)
+    }
+}
+
+fn copy_output(
+    store: &Store,
+    job: &Job,
+    id: ContentId,
+    sink: &mut dyn Write,
+) -> Result<u64, ExportError> {
+    let len_bytes = job.holdings.content(id).map_or(0, |content| content.len_bytes);
+    let source = HeldContents { store, holdings: &job.holdings };
+    contents::copy(&source, id, len_bytes, sink)
+        .map_err(|source| ExportError::Read { what: "the output".to_owned(), source })
+}
+
+fn export_artifacts(store: &Store, job: &Job, out: &Path) -> Result<u64, ExportError> {
+    let write = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ExportError::Write { path, source }
+    };
+    std::fs::create_dir_all(out).map_err(write(out))?;
+    // A guest chose the names: nothing outside of this directory can be reached through them.
+    let dir = Dir::open_ambient_dir(out, cap_std::ambient_authority()).map_err(write(out))?;
+    let none = std::collections::BTreeMap::new();
+    let artifacts = job.conclusion.as_ref().map_or(&none, |conclusion| &conclusion.artifacts);
+    let source = HeldContents { store, holdings: &job.holdings };
+    for (name, artifact) in artifacts {
+        let path = out.join(name);
+        if let Some(parent) = Path::new(name).parent() {
+            dir.create_dir_all(parent).map_err(write(&path))?;
+        }
+        let mut file = io::BufWriter::new(dir.create(name).map_err(write(&path))?);
+        copy_verified(&source, name, artifact, &mut file)?;
+        file.flush().map_err(write(&path))?;
+    }
+    Ok(artifacts.len() as u64)
+}
+
+fn copy_verified(
+    source: &HeldContents<'_>,
+    name: &str,
+    artifact: &Artifact,
+    sink: &mut dyn Write,
+) -> Result<(), ExportError> {
+    let mut sink = Hashing { sink, hasher: blake3::Hasher::new() };
+    let what = || format!("artifact {}", hb_types::text::printable(name, 200));
+    contents::copy(source, artifact.content, artifact.blob.len_bytes, &mut sink)
+        .map_err(|source| ExportError::Read { what: what(), source })?;
+    let (expected, found) = (artifact.blob.digest, Digest::from(sink.hasher.finalize()));
+    if found != expected {
+        return Err(ExportError::Damaged { what: what(), expected, found });
+    }
+    Ok(())
+}
+
+struct Hashing<'a> {
+    sink: &'a mut dyn Write,
+    hasher: blake3::Hasher,
+}
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.sink.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+}
