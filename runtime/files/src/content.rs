@@ -227,6 +227,7 @@ mod tests {
     use super::*;
 
     const CHUNK: u64 = CHUNK_BYTES as u64;
+    const CHUNK_LEN: usize = CHUNK_BYTES as usize;
 
     fn fixture() -> (Scratch, Content) {
         (Scratch::new(tempfile::tempfile().unwrap()), Content::default())
@@ -260,7 +261,7 @@ mod tests {
         content.write_at(&mut scratch, 3 * CHUNK + 1, &[1]).unwrap();
         assert_eq!(marks(&content), [(0, 100), (1, 0), (2, 0), (3, 0)]);
         assert_eq!(scratch.used(), 2, "zeros take no slot");
-        let mut bytes = vec![9; 4 * CHUNK as usize];
+        let mut bytes = vec![9; 4 * CHUNK_LEN];
         let len = content.read_at(&scratch, 0, &mut bytes).unwrap();
         assert_eq!(len as u64, 3 * CHUNK + 2);
         assert!(bytes[..100].iter().all(|byte| *byte == 7));
@@ -271,7 +272,7 @@ mod tests {
     #[test]
     fn a_cut_dirties_the_chunk_that_became_shorter_and_frees_the_slots_behind_it() {
         let (mut scratch, mut content) = fixture();
-        content.write_at(&mut scratch, 0, &vec![7; 4 * CHUNK as usize]).unwrap();
+        content.write_at(&mut scratch, 0, &vec![7; 4 * CHUNK_LEN]).unwrap();
         assert_eq!(scratch.used(), 4);
         content.mark_clean();
         content.set_len(&mut scratch, CHUNK + 10).unwrap();
@@ -294,7 +295,7 @@ mod tests {
         assert!(bytes[10..].iter().all(|byte| *byte == 0));
 
         // The slot goes back full of sevens and is taken for one byte in a hole.
-        content.write_at(&mut scratch, 0, &vec![7; CHUNK as usize]).unwrap();
+        content.write_at(&mut scratch, 0, &vec![7; CHUNK_LEN]).unwrap();
         content.set_len(&mut scratch, 0).unwrap();
         content.set_len(&mut scratch, CHUNK).unwrap();
         content.write_at(&mut scratch, 100, &[1]).unwrap();

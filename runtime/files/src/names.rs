@@ -34,7 +34,7 @@ impl World {
         };
         let node = match found {
             Ok(_) if how.create && how.exclusive => return Err(Refused::Exists),
-            Ok(node) => self.check_access(node, how)?,
+            Ok(node) => check_access(node, how)?,
             Err(place) if how.create => Node::File(self.create_file(place, now_ns)?),
             Err(_) => return Err(Refused::NotFound),
         };
@@ -44,16 +44,6 @@ impl World {
             self.set_file_len(id, 0, now_ns)?;
         }
         Ok(self.add_handle(node))
-    }
-
-    fn check_access(&self, node: Node, how: Open) -> Result<Node, Refused> {
-        let changes = how.write || how.truncate;
-        match node {
-            Node::Directory(_) if changes => Err(Refused::IsDirectory),
-            Node::File(_) | Node::Input(_) if how.directory => Err(Refused::NotDirectory),
-            Node::Input(_) if changes => Err(Refused::ReadOnly),
-            node => Ok(node),
-        }
     }
 
     fn create_file(&mut self, place: Place<'_>, now_ns: u64) -> Result<ContentId, Refused> {
@@ -192,11 +182,10 @@ impl World {
         }
         self.check_move(moved, to)?;
         match (moved, replaced) {
-            (_, None) => {}
             (Node::Directory(_), Some(Node::Directory(number))) => self.check_empty(number)?,
             (Node::Directory(_), Some(_)) => return Err(Refused::NotDirectory),
             (_, Some(Node::Directory(_))) => return Err(Refused::IsDirectory),
-            (_, Some(_)) => {}
+            (_, None | Some(_)) => {}
         }
         if replaced.is_some() {
             self.remove(to, now_ns);
@@ -249,5 +238,16 @@ impl World {
         if !self.tree.is_root(number) {
             self.tree.directory_mut(number).times.modified_ns = now_ns;
         }
+    }
+}
+
+/// Whether what exists may be opened in this way.
+fn check_access(node: Node, how: Open) -> Result<Node, Refused> {
+    let changes = how.write || how.truncate;
+    match node {
+        Node::Directory(_) if changes => Err(Refused::IsDirectory),
+        Node::File(_) | Node::Input(_) if how.directory => Err(Refused::NotDirectory),
+        Node::Input(_) if changes => Err(Refused::ReadOnly),
+        node => Ok(node),
     }
 }

@@ -113,9 +113,8 @@ fn model_rename(model: &mut Model, from: &str, to: &str) -> Result<(), &'static 
         return Err("invalid");
     }
     match (&moved, model.get(to)) {
-        (_, None) | (Some(_), Some(Some(_))) => {}
         (None, Some(None)) if has_children(model, to) => return Err("not empty"),
-        (None, Some(None)) => {}
+        (_, None) | (Some(_), Some(Some(_))) | (None, Some(None)) => {}
         (None, Some(Some(_))) => return Err("not directory"),
         (Some(_), Some(None)) => return Err("is directory"),
     }
