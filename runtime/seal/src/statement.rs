@@ -17,6 +17,7 @@ use hb_types::{
     text::printable,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{CheckpointMark, Checkpoints, SealError, envelope, json, seal_digest};
 
@@ -45,7 +46,7 @@ pub struct SealedJob {
     /// Number of the execution semantics.
     pub semantics_version: u32,
     /// The manifest as it was accepted.
-    pub manifest: serde_json::Value,
+    pub manifest: Value,
     /// The component.
     pub component: Digest,
     /// The inputs by name.
@@ -185,7 +186,12 @@ impl Statement {
                             outcome_canonical: job.outcome.canonical(),
                             reproducible: job.is_reproducible(),
                         },
-                        hackbrain_circumstances: circumstances.clone(),
+                        // The times stand above, in the standard's own fields.
+                        hackbrain_circumstances: Circumstances {
+                            started_ns: 0,
+                            finished_ns: 0,
+                            ..circumstances.clone()
+                        },
                         hackbrain_checkpoints: schema::CheckpointTotals {
                             total: job.checkpoints.total,
                             digest: job.checkpoints.digest,
@@ -252,17 +258,53 @@ impl Statement {
         expect_same("the outcome", &canonical, &metadata.hackbrain_seal.outcome_canonical)?;
         let reproducible = metadata.hackbrain_seal.reproducible;
         expect_same("the claim of reproducibility", &job.is_reproducible(), &reproducible)?;
-        // Whatever else is said twice (ids, versions) is said by the same writer: writing the job
-        // down again must give the same statement.
-        if Self::of(&job)? != *self {
-            return Err(SealError::Inconsistent {
-                what: "a field",
-                expected: "another value".to_owned(),
-                found: "not what its twin says".to_owned(),
-            });
+        // Whatever else is said twice (ids, versions) must agree: writing the job down again gives
+        // the same statement.
+        let again = Self::of(&job)?;
+        if again != *self {
+            return Err(again.first_difference(self));
         }
         Ok(job)
     }
+
+    /// Names the first field in which `found` differs from this statement, which follows from it.
+    fn first_difference(&self, found: &Self) -> SealError {
+        let value = |statement: &Self| serde_json::to_value(&statement.0).unwrap_or_default();
+        let (mut expected, mut found) = (value(self), value(found));
+        let mut path = String::new();
+        while let Some(key) = differing_key(&expected, &found) {
+            path = format!("{path}/{key}");
+            expected = child(&mut expected, &key);
+            found = child(&mut found, &key);
+        }
+        SealError::Inconsistent {
+            what: "a field that follows from others",
+            expected: printable(&format!("{expected} at {path}"), 400),
+            found: printable(&found.to_string(), 200),
+        }
+    }
+}
+
+/// The first key (or index) below which two values differ, if both are objects or both arrays.
+fn differing_key(one: &Value, other: &Value) -> Option<String> {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            one.keys().chain(other.keys()).find(|key| one.get(*key) != other.get(*key)).cloned()
+        }
+        (Value::Array(one), Value::Array(other)) => (0..one.len().max(other.len()))
+            .find(|at| one.get(*at) != other.get(*at))
+            .map(|at| at.to_string()),
+        _ => None,
+    }
+}
+
+fn child(value: &mut Value, key: &str) -> Value {
+    let child = match value {
+        Value::Object(fields) => fields.get_mut(key),
+        Value::Array(items) => key.parse().ok().and_then(|at: usize| items.get_mut(at)),
+        _ => None,
+    };
+    child.map(Value::take).unwrap_or_default()
 }
 
 fn prefixed<'a>(
@@ -313,7 +355,7 @@ fn checkpoint_descriptor(mark: &CheckpointMark) -> schema::Descriptor {
 
 fn checkpoint_mark(descriptor: &schema::Descriptor) -> Result<CheckpointMark, SealError> {
     let sequence = descriptor.name.strip_prefix(CHECKPOINT).and_then(|text| text.parse().ok());
-    let step = descriptor.annotations.get(STEP).and_then(serde_json::Value::as_u64);
+    let step = descriptor.annotations.get(STEP).and_then(Value::as_u64);
     match (sequence, step) {
         (Some(sequence), Some(step)) => {
             Ok(CheckpointMark { sequence, step, digest: descriptor.blake3()? })
