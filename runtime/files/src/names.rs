@@ -88,15 +88,11 @@ impl World {
     /// A reader keeps nothing but the last name, so that it costs nothing however large the
     /// directory is, and sees every entry that stays throughout exactly once.
     pub fn next_entry(
-        &mut self,
+        &self,
         directory: Handle,
         after: Option<&str>,
-        now_ns: u64,
     ) -> Result<Option<Entry>, Refused> {
         let number = self.directory(directory)?;
-        if !self.tree.is_root(number) {
-            self.tree.directory_mut(number).times.accessed_ns = now_ns;
-        }
         Ok(self.tree.next_entry(number, after).map(|(name, node)| Entry {
             name: name.to_owned(),
             kind: match node {

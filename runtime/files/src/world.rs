@@ -9,10 +9,10 @@
 //! still open included; `used_files` counts what has a name below `/job` and `/out`; a node stays
 //! as long as it has a name or a handle. Handles are never used twice.
 //!
-//! Time stamps: reading sets the access time and changing data the modification time of a
-//! file; adding, removing and renaming entries sets the modification time of a directory. The
-//! three roots and the inputs show the job's start for ever, because they stand in no
-//! checkpoint.
+//! Time stamps: changing data sets the modification time of a file; adding, removing and renaming
+//! entries that of a directory. Reading sets nothing, as where a disk is mounted `noatime`: a job
+//! that reads its files again after a crash must leave no trace of it. The three roots and the
+//! inputs show the job's start for ever, because they stand in no checkpoint.
 
 use std::{collections::BTreeMap, fs::File, os::unix::fs::FileExt};
 
@@ -104,7 +104,7 @@ pub struct Stat {
     pub size_bytes: u64,
     /// Last change of its data.
     pub modified_ns: u64,
-    /// Last reading of its data.
+    /// When it was made, or what was set since; reading does not change it.
     pub accessed_ns: u64,
     /// A number that no other file or directory of the job has at the same time, the same in
     /// every run and after every restoring. A directory's follows from its path.
@@ -271,20 +271,10 @@ impl World {
     }
 
     /// Reads from `offset` on; fewer bytes than asked for only at the end of the file.
-    pub fn read_at(
-        &mut self,
-        handle: Handle,
-        offset: u64,
-        bytes: &mut [u8],
-        now_ns: u64,
-    ) -> Result<usize, Refused> {
+    pub fn read_at(&self, handle: Handle, offset: u64, bytes: &mut [u8]) -> Result<usize, Refused> {
         match self.node(handle)? {
             Node::Directory(_) => Err(Refused::IsDirectory),
-            Node::File(id) => {
-                let file = self.files.get_mut(&id).expect("an open file exists");
-                file.times.accessed_ns = now_ns;
-                Ok(file.content.read_at(&self.scratch, offset, bytes)?)
-            }
+            Node::File(id) => Ok(self.file(id).content.read_at(&self.scratch, offset, bytes)?),
             Node::Input(position) => Ok(read_input(&self.inputs[position], offset, bytes)?),
         }
     }

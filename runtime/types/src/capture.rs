@@ -79,7 +79,7 @@ pub struct Node {
     pub kind: NodeKind,
     /// Last change of its data, in nanoseconds of virtual time since the Unix epoch.
     pub modified_ns: u64,
-    /// Last reading of its data, likewise.
+    /// When it was made, or what the job set since, likewise. Reading does not change it.
     pub accessed_ns: u64,
 }
 

@@ -26,7 +26,7 @@ pub fn world(limits: &Limits) -> World {
 pub fn read_all(world: &mut World, base: Handle, path: &str) -> Result<Vec<u8>, Refused> {
     let file = world.open(base, path, READ, START_NS)?;
     let mut bytes = vec![0xee; usize::try_from(world.stat(file)?.size_bytes).unwrap() + 1];
-    let len = world.read_at(file, 0, &mut bytes, START_NS)?;
+    let len = world.read_at(file, 0, &mut bytes)?;
     bytes.truncate(len);
     world.close(file);
     Ok(bytes)
@@ -43,7 +43,7 @@ pub fn list(world: &mut World, directory: Handle) -> Vec<(String, Kind)> {
     let mut entries: Vec<(String, Kind)> = Vec::new();
     loop {
         let after = entries.last().map(|(name, _)| name.as_str());
-        match world.next_entry(directory, after, START_NS).unwrap() {
+        match world.next_entry(directory, after).unwrap() {
             Some(entry) => entries.push((entry.name, entry.kind)),
             None => return entries,
         }

@@ -43,12 +43,12 @@ impl OpenNode {
     }
 
     /// At most `len_bytes` from `offset` on; nothing only at the end.
-    pub(super) fn read(&self, offset: u64, len_bytes: u64, now_ns: u64) -> Answer<Vec<u8>> {
-        let mut world = self.world();
+    pub(super) fn read(&self, offset: u64, len_bytes: u64) -> Answer<Vec<u8>> {
+        let world = self.world();
         let rest = world.stat(self.handle)?.size_bytes.saturating_sub(offset);
         let len = usize::try_from(len_bytes.min(rest)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; len.min(MAX_TRANSFER_BYTES)];
-        let len = world.read_at(self.handle, offset, &mut bytes, now_ns)?;
+        let len = world.read_at(self.handle, offset, &mut bytes)?;
         bytes.truncate(len);
         Ok(bytes)
     }
@@ -78,7 +78,7 @@ pub struct Entries {
 
 impl FilesystemCtx<'_> {
     fn now_ns(&self) -> u64 {
-        self.clock.wall_ns()
+        self.clock.now_ns()
     }
 
     /// The handle behind a descriptor, and the world to use it in.
@@ -183,7 +183,7 @@ impl HostDescriptor for FilesystemCtx<'_> {
         offset: u64,
     ) -> Answer<Resource<DynInputStream>> {
         let node = self.file(&fd, DescriptorFlags::READ)?;
-        let reader = Reader { node, clock: Arc::clone(self.clock), offset: Some(offset) };
+        let reader = Reader { node, offset: Some(offset) };
         let reader: DynInputStream = Box::new(reader);
         Ok(self.table.push(reader)?)
     }
@@ -246,7 +246,7 @@ impl HostDescriptor for FilesystemCtx<'_> {
         offset: u64,
     ) -> Answer<(Vec<u8>, bool)> {
         let node = self.file(&fd, DescriptorFlags::READ)?;
-        let bytes = node.read(offset, length, self.now_ns())?;
+        let bytes = node.read(offset, length)?;
         let at_end = bytes.is_empty() && length > 0;
         Ok((bytes, at_end))
     }
@@ -424,13 +424,11 @@ impl HostDirectoryEntryStream for FilesystemCtx<'_> {
         &mut self,
         stream: Resource<Entries>,
     ) -> Answer<Option<DirectoryEntry>> {
-        let now_ns = self.now_ns();
         let entries = self.table.get_mut(&stream)?;
-        let entry = entries.directory.world().next_entry(
-            entries.directory.handle,
-            entries.after.as_deref(),
-            now_ns,
-        )?;
+        let entry = entries
+            .directory
+            .world()
+            .next_entry(entries.directory.handle, entries.after.as_deref())?;
         let Some(entry) = entry else { return Ok(None) };
         entries.after = Some(entry.name.clone());
         Ok(Some(DirectoryEntry { type_: descriptor_type(entry.kind), name: entry.name }))

@@ -42,7 +42,6 @@ mod bindings {
     });
 }
 
-use super::clocks::VirtualClock;
 use bindings::wasi::filesystem::{preopens, types};
 
 /// The most bytes that one call gives to the guest, and the most that a stream takes at once.
@@ -53,12 +52,18 @@ const MAX_TRANSFER_BYTES: usize = 1024 * 1024;
 /// live on one thread at a time, so the lock is never waited for.
 pub(crate) type SharedWorld = Arc<Mutex<World>>;
 
+/// The virtual wall clock, read without advancing it: time stamps must not make time pass.
+pub(crate) trait Now: Send + Sync {
+    /// Nanoseconds since the Unix epoch.
+    fn now_ns(&self) -> u64;
+}
+
 /// What the host functions need of a store's data.
 pub(crate) struct FilesystemCtx<'a> {
     /// The job's files.
     pub(crate) world: &'a SharedWorld,
-    /// Where time stamps come from. Read without a tick: they must not make time pass.
-    pub(crate) clock: &'a Arc<VirtualClock>,
+    /// Where time stamps come from.
+    pub(crate) clock: &'a Arc<dyn Now>,
     /// The guest's handles.
     pub(crate) table: &'a mut ResourceTable,
 }

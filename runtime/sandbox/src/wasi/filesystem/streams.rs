@@ -15,12 +15,11 @@ use wasmtime_wasi_io::{
     streams::{InputStream, OutputStream, StreamError, StreamResult},
 };
 
-use super::{MAX_TRANSFER_BYTES, VirtualClock, descriptor::OpenNode, error::FilesystemError};
+use super::{MAX_TRANSFER_BYTES, Now, descriptor::OpenNode, error::FilesystemError};
 
 /// Reads a file from a position on.
 pub(super) struct Reader {
     pub(super) node: Arc<OpenNode>,
-    pub(super) clock: Arc<VirtualClock>,
     /// None once it is closed.
     pub(super) offset: Option<u64>,
 }
@@ -39,7 +38,7 @@ impl InputStream for Reader {
         }
         // Closed unless the reading goes well.
         self.offset = None;
-        let bytes = self.node.read(offset, size as u64, self.clock.wall_ns())?;
+        let bytes = self.node.read(offset, size as u64)?;
         if bytes.is_empty() {
             return Err(StreamError::Closed);
         }
@@ -62,14 +61,14 @@ pub(super) enum Place {
 /// Writes a file.
 pub(super) struct Writer {
     pub(super) node: Arc<OpenNode>,
-    pub(super) clock: Arc<VirtualClock>,
+    pub(super) clock: Arc<dyn Now>,
     pub(super) place: Place,
 }
 
 impl Writer {
     fn write_bytes(&mut self, bytes: &[u8]) -> StreamResult<()> {
         let place = std::mem::replace(&mut self.place, Place::Closed);
-        let now_ns = self.clock.wall_ns();
+        let now_ns = self.clock.now_ns();
         self.place = match place {
             Place::Closed => return Err(StreamError::Closed),
             Place::End => {
