@@ -10,7 +10,30 @@
 //! without end.
 
 mod abort;
+mod adapt;
+mod cache;
+mod compile;
+mod drive;
+mod engine;
+mod error;
+mod exit_code;
+mod guest;
+mod job;
+mod lease;
+mod limiter;
+mod load;
+mod outcome;
+mod pulse;
+mod run;
+mod sandbox;
+mod scan;
 mod session;
+mod type_depth;
+mod wasi;
 
 pub use abort::HostFault;
+pub use compile::{Compiler, child::compiler_main};
+pub use engine::{ENGINE_VERSION, SEMANTICS};
+pub use error::{PrepareError, Rejection, SandboxError};
+pub use sandbox::{Prepared, Sandbox, SandboxOptions};
 pub use session::{Control, Ended, Ending, Input, Launch, Saved, Session, Stream};

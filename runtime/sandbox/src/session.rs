@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+pub use hb_files::Input;
 use hb_types::{
     capture::{Capture, Counters, Progress, Restored},
     limits::Limits,
@@ -35,17 +36,6 @@ pub struct Launch {
     pub start_ns: u64,
     /// An empty file, open for reading and writing, for contents that exceed memory.
     pub scratch: File,
-}
-
-/// One read-only file below `/in`.
-#[derive(Debug)]
-pub struct Input {
-    /// Its name: `genome` is `/in/genome`.
-    pub name: String,
-    /// Its bytes; must not change during the run.
-    pub file: File,
-    /// Its length in bytes.
-    pub len_bytes: u64,
 }
 
 /// What a checkpoint led to.

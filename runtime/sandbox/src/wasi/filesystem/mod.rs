@@ -16,6 +16,9 @@
 mod descriptor;
 mod error;
 mod streams;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

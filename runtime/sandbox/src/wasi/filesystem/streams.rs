@@ -16,6 +16,7 @@ use wasmtime_wasi_io::{
 };
 
 use super::{MAX_TRANSFER_BYTES, Now, descriptor::OpenNode, error::FilesystemError};
+use crate::abort::Abort;
 
 /// Reads a file from a position on.
 pub(super) struct Reader {
@@ -93,7 +94,11 @@ impl Pollable for Writer {
 impl OutputStream for Writer {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         if bytes.len() > MAX_TRANSFER_BYTES {
-            return Err(StreamError::trap("more was written than check-write permitted"));
+            let message = format!(
+                "it writes {} bytes at once where check-write allowed {MAX_TRANSFER_BYTES}",
+                bytes.len()
+            );
+            return Err(StreamError::Trap(Abort::Contract(message).into()));
         }
         self.write_bytes(&bytes)
     }

@@ -1,0 +1,102 @@
+//! Core modules for WASI preview 1 become components.
+//!
+//! Owns: which adapter is used, and the exit code, which the adapter would lose: preview 1 knows
+//! numbers, WASI 0.2 knows success and failure. So `proc_exit` is led past the adapter, to
+//! `hackbrain:job/process.exit`, which has the same shape. Runs in the compiling child only.
+
+use hb_types::text;
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
+};
+use wasm_encoder::{
+    ImportSection, Module,
+    reencode::{Error as ReencodeError, Reencode},
+};
+use wasmparser_254::{ImportSectionReader, Parser};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+use crate::error::Rejection;
+
+const JOB_WIT: &str = include_str!("../../../wit/job.wit");
+const EXIT_MODULE: &str = "hackbrain:job/process@0.1.0";
+const EXIT_NAME: &str = "exit";
+const PROC_EXIT: &str = "proc_exit";
+/// What an adapted module may import beyond preview 1.
+const WORLD: &str = "package hackbrain:adapted;
+world program { import hackbrain:job/process@0.1.0; }";
+
+/// Bytes of a tool's message.
+const MESSAGE_BYTES: usize = 500;
+
+/// The component that runs `module`.
+pub(crate) fn adapt(module: &[u8]) -> Result<Vec<u8>, Rejection> {
+    try_adapt(module).map_err(|message| Rejection::Invalid {
+        message: format!("it cannot be adapted to WASI 0.2: {message}"),
+        advice: "build it for wasm32-wasip2, or as a plain command for wasm32-wasip1".to_owned(),
+    })
+}
+
+fn try_adapt(module: &[u8]) -> Result<Vec<u8>, String> {
+    let mut reencoder = ExitCodes { found: false };
+    let mut renamed = Module::new();
+    reencoder
+        .parse_core_module(&mut renamed, Parser::new(0), module)
+        .map_err(|error| one_line(&error))?;
+    let mut module = renamed.finish();
+    if reencoder.found {
+        embed_exit(&mut module)?;
+    }
+    ComponentEncoder::default()
+        .validate(false)
+        .module(&module)
+        .and_then(|encoder| {
+            encoder.adapter(
+                WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
+                WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
+            )
+        })
+        .and_then(|mut encoder| encoder.encode())
+        .map_err(|error| one_line(format!("{error:#}")))
+}
+
+/// Says in the module's metadata what type the new import has.
+fn embed_exit(module: &mut Vec<u8>) -> Result<(), String> {
+    let mut resolve = Resolve::default();
+    resolve.push_str("job.wit", JOB_WIT).expect("our own interfaces parse");
+    let package = resolve.push_str("adapted.wit", WORLD).expect("our own world parses");
+    let world = resolve.select_world(&[package], Some("program")).expect("it was just made");
+    embed_component_metadata(module, &resolve, world, StringEncoding::UTF8)
+        .map_err(|error| one_line(format!("{error:#}")))
+}
+
+fn one_line(message: impl ToString) -> String {
+    text::printable(&message.to_string(), MESSAGE_BYTES)
+}
+
+/// Copies a module and leads `proc_exit` elsewhere.
+struct ExitCodes {
+    found: bool,
+}
+
+impl Reencode for ExitCodes {
+    type Error = std::convert::Infallible;
+
+    fn parse_import_section(
+        &mut self,
+        imports: &mut ImportSection,
+        section: ImportSectionReader<'_>,
+    ) -> Result<(), ReencodeError<Self::Error>> {
+        for import in section.into_imports() {
+            let import = import?;
+            let ty = self.entity_type(import.ty)?;
+            if import.module == WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME && import.name == PROC_EXIT {
+                self.found = true;
+                imports.import(EXIT_MODULE, EXIT_NAME, ty);
+            } else {
+                imports.import(import.module, import.name, ty);
+            }
+        }
+        Ok(())
+    }
+}

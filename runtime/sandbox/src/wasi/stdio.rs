@@ -1,0 +1,163 @@
+//! Standard input, output and error.
+//!
+//! Owns: how bytes get from the guest into the job's contents and to those who watch, and from
+//! the given file to the guest. What is written belongs to the next checkpoint; a watcher sees it
+//! at once. All handles on a stream share its one position.
+
+use std::{
+    fs::File,
+    io::{ErrorKind, Read},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use hb_files::{Refused, World};
+use hb_types::capture::ContentId;
+use wasmtime::component::{HasData, Resource, ResourceTable};
+use wasmtime_wasi::p2::{
+    DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamError,
+    StreamResult,
+    bindings::cli::{stderr, stdin, stdout},
+};
+use wasmtime_wasi_io::bytes::Bytes;
+
+use crate::{
+    abort::{Abort, HostFault},
+    lease::Lease,
+    pulse::Pulse,
+    session::Stream,
+};
+
+/// What one write may bring and one read may ask for.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// What the standard streams of a job are connected to.
+#[derive(Clone)]
+pub(crate) struct Stdio {
+    pub(crate) world: Arc<Mutex<World>>,
+    pub(crate) lease: Lease,
+    pub(crate) pulse: Pulse,
+    pub(crate) stdin: Arc<Option<File>>,
+}
+
+pub(crate) struct StdioView<'a> {
+    pub(crate) stdio: &'a Stdio,
+    pub(crate) table: &'a mut ResourceTable,
+}
+
+pub(crate) struct HasStdio;
+
+impl HasData for HasStdio {
+    type Data<'a> = StdioView<'a>;
+}
+
+impl stdin::Host for StdioView<'_> {
+    fn get_stdin(&mut self) -> wasmtime::Result<Resource<DynInputStream>> {
+        let stream: DynInputStream = Box::new(Source(self.stdio.clone()));
+        Ok(self.table.push(stream)?)
+    }
+}
+
+impl stdout::Host for StdioView<'_> {
+    fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        let stream: DynOutputStream = Box::new(Sink(self.stdio.clone(), Stream::Stdout));
+        Ok(self.table.push(stream)?)
+    }
+}
+
+impl stderr::Host for StdioView<'_> {
+    fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        let stream: DynOutputStream = Box::new(Sink(self.stdio.clone(), Stream::Stderr));
+        Ok(self.table.push(stream)?)
+    }
+}
+
+/// A handle on standard output or standard error.
+struct Sink(Stdio, Stream);
+
+impl Sink {
+    /// What goes beyond the limit ends the job; what fits before it is kept and shown.
+    fn append(&self, bytes: &[u8]) -> Result<(), Abort> {
+        let Self(stdio, stream) = self;
+        stdio.pulse.check()?;
+        let id = match stream {
+            Stream::Stdout => ContentId::STDOUT,
+            Stream::Stderr => ContentId::STDERR,
+        };
+        let mut world = stdio.world.lock().unwrap_or_else(PoisonError::into_inner);
+        let before_bytes = world.content_len(id).unwrap_or(0);
+        let result = world.append_output(id, bytes);
+        let kept_bytes = world.content_len(id).unwrap_or(0).saturating_sub(before_bytes);
+        drop(world);
+        let kept = &bytes[..usize::try_from(kept_bytes).unwrap_or(usize::MAX).min(bytes.len())];
+        if !kept.is_empty() {
+            stdio.lease.with(|session| session.output(*stream, kept));
+        }
+        result.map_err(|refused| match refused {
+            Refused::OutputLimit(reached) => Abort::Limit(reached),
+            other => Abort::Fault(HostFault::new("a job's output could not be kept", other)),
+        })
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Sink {
+    async fn ready(&mut self) {}
+}
+
+#[wasmtime_wasi::async_trait]
+impl OutputStream for Sink {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() > CHUNK_BYTES {
+            let message = format!(
+                "it writes {} bytes at once where check-write allowed {CHUNK_BYTES}",
+                bytes.len()
+            );
+            return Err(StreamError::Trap(Abort::Contract(message).into()));
+        }
+        self.append(&bytes).map_err(|abort| StreamError::Trap(abort.into()))
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(CHUNK_BYTES)
+    }
+}
+
+/// A handle on standard input.
+struct Source(Stdio);
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Source {
+    async fn ready(&mut self) {}
+}
+
+#[wasmtime_wasi::async_trait]
+impl InputStream for Source {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        let Self(stdio) = self;
+        stdio.pulse.check().map_err(|abort| StreamError::Trap(abort.into()))?;
+        let Some(mut file) = stdio.stdin.as_ref().as_ref() else {
+            return Err(StreamError::Closed);
+        };
+        if size == 0 {
+            return Ok(Bytes::new());
+        }
+        let mut bytes = vec![0; size.min(CHUNK_BYTES)];
+        let len = loop {
+            match file.read(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let fault = HostFault::new("a job's standard input could not be read", error);
+                    return Err(StreamError::Trap(Abort::Fault(fault).into()));
+                }
+                Ok(0) => return Err(StreamError::Closed),
+                Ok(len) => break len,
+            }
+        };
+        bytes.truncate(len);
+        Ok(bytes.into())
+    }
+}
