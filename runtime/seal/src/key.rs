@@ -5,7 +5,7 @@ use std::fmt;
 use ed25519_dalek::{
     Signature, Signer, SigningKey, VerifyingKey,
     pkcs8::{
-        DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey,
+        DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes,
         spki::der::pem::LineEnding,
     },
 };
@@ -47,7 +47,9 @@ impl HostKey {
 
     /// As PKCS#8 PEM text, wiped from memory when dropped: the secret itself.
     pub fn to_pem(&self) -> impl std::ops::Deref<Target = String> + use<> {
-        self.0.to_pkcs8_pem(LineEnding::LF).expect("an Ed25519 key always has a PKCS#8 form")
+        // Without the public half, which makes it a version 2 that OpenSSL 3 cannot read.
+        let secret = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
+        secret.to_pkcs8_pem(LineEnding::LF).expect("an Ed25519 key always has a PKCS#8 form")
     }
 
     /// The key that others verify with.

@@ -109,6 +109,7 @@ fn key_files_are_those_of_rfc_8410() {
         -----END PRIVATE KEY-----\n";
     let key = HostKey::from_pem("the key of the RFC", secret).unwrap();
     assert_eq!(key.public().to_pem(), public);
+    assert_eq!(*key.to_pem(), secret);
     assert_eq!(PublicKey::from_pem("the key of the RFC", public).unwrap(), key.public());
     let again = HostKey::from_pem("our own", &key.to_pem()).unwrap();
     assert_eq!(again.public(), key.public());
