@@ -1,0 +1,82 @@
+//! From an error to one line and an exit code.
+
+use std::io;
+
+use hb_host::{OpenHostError, RunError, SubmitError, VerifyError};
+use hb_sandbox::PrepareError;
+use hb_types::exit;
+
+/// An error whose exit code is decided where it arises.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// What was typed makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// A file, a job or a blob that is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// A comparison that could not be made.
+    #[error("could not be checked")]
+    Unchecked(#[source] anyhow::Error),
+}
+
+/// Tells an error on standard error, in one line.
+pub fn tell(error: &anyhow::Error, json: bool) {
+    let text = line(error);
+    if json {
+        let problem = serde_json::json!({
+            "title": "hb failed", "detail": text, "exit_code": exit_code(error),
+        });
+        anstream::eprintln!("{problem}");
+    } else {
+        anstream::eprintln!("hb: error: {text}");
+    }
+}
+
+/// An error and its causes; a cause that its effect already quotes is not said twice.
+pub fn line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text.replace('\n', " ")
+}
+
+/// The exit code for an error.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if let Some(failure) = cause.downcast_ref::<Failure>() {
+            return match failure {
+                Failure::Usage(_) | Failure::Unchecked(_) => exit::USAGE,
+                Failure::NotFound(_) => exit::NOT_FOUND,
+            };
+        }
+        if cause.downcast_ref::<VerifyError>().is_some() {
+            return exit::USAGE;
+        }
+        if let Some(error) = cause.downcast_ref::<PrepareError>() {
+            return if error.is_host_fault() { exit::HOST_FAILED } else { exit::NOT_RUNNABLE };
+        }
+        if let Some(SubmitError::Invalid(_)) = cause.downcast_ref::<SubmitError>() {
+            return exit::USAGE;
+        }
+        if let Some(OpenHostError::NoLedger { .. }) = cause.downcast_ref::<OpenHostError>() {
+            return exit::NOT_FOUND;
+        }
+        if let Some(RunError::NoSuchJob { .. }) = cause.downcast_ref::<RunError>() {
+            return exit::NOT_FOUND;
+        }
+        if let Some(error) = cause.downcast_ref::<io::Error>()
+            && error.kind() == io::ErrorKind::NotFound
+        {
+            return exit::NOT_FOUND;
+        }
+    }
+    exit::HOST_FAILED
+}

@@ -1,0 +1,72 @@
+//! How values look: times, sizes, tables, JSON.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use comfy_table::{Table, presets};
+use hb_types::outcome::Outcome;
+
+/// RFC 3339 in UTC, to the second.
+pub fn time(at_ns: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(at_ns)).to_string()
+}
+
+/// RFC 3339 in UTC, to the millisecond, for lists in which the order of events matters.
+pub fn precise_time(at_ns: u64) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_nanos(at_ns)).to_string()
+}
+
+/// `1.4 MiB`.
+#[allow(clippy::cast_precision_loss)] // shown with one decimal
+pub fn bytes(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+/// An outcome in a few words.
+pub fn outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Success => "success".to_owned(),
+        other => other.canonical(),
+    }
+}
+
+/// A table without lines, as unix tools print them.
+pub fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(header.iter().copied());
+    table
+}
+
+/// Prints lines to standard output; a reader that has gone away is no error.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    ignore_gone_reader(writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()))
+}
+
+/// Prints a JSON value, readable on a terminal and compact elsewhere.
+pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    let text = if io::stdout().is_terminal() {
+        serde_json::to_string_pretty(value)?
+    } else {
+        serde_json::to_string(value)?
+    };
+    Ok(print(&text)?)
+}
+
+/// `hb … | head` is not a failure.
+pub fn ignore_gone_reader(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,396 @@
+//! `hb jobs`, `show`, `logs`, `trace`, `artifacts`, `seal`: what the ledger knows, for people and
+//! as JSON. They read the ledger as it stands, also while a job runs.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::Context;
+use hb_host::LedgerView;
+use hb_types::{
+    capture::ContentId,
+    exit,
+    ledger::{Attempt, CheckpointMark, Job, Ledger},
+    state::Interruption,
+    text::printable,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    Invocation,
+    args::{ArtifactsArgs, JobsArgs, LogsArgs},
+    failure::Failure,
+    format,
+};
+
+/// The job that `name` means: its id, or the beginning of its hash or seal.
+pub fn find<'l>(ledger: &'l Ledger, name: &str) -> Result<&'l Job, Failure> {
+    if let Some(job) = ledger.by_id(name) {
+        return Ok(job);
+    }
+    let shown = printable(name, 100);
+    // Short beginnings would match by chance.
+    let is_prefix = name.len() >= 8 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    let name = name.to_ascii_lowercase();
+    let matches = |job: &&Job| {
+        is_prefix
+            && (job.job_hash.to_string().starts_with(&name)
+                || job.seal.as_ref().is_some_and(|kept| kept.seal.to_string().starts_with(&name)))
+    };
+    // Jobs with the same hash are repetitions of each other: the newest speaks for them.
+    ledger.jobs.values().rev().find(matches).ok_or_else(|| {
+        Failure::NotFound(format!("there is no job {shown:?} in this ledger: `hb jobs` lists them"))
+    })
+}
+
+/// What scripts may rely on.
+pub fn job_json(job: &Job) -> Value {
+    let conclusion = job.conclusion.as_ref();
+    json!({
+        "job_id": job.job_id,
+        "job_number": job.number,
+        "job_hash": job.job_hash,
+        "state": job.state.phase.name(),
+        "outcome": conclusion.map(|c| format::outcome(&c.outcome)),
+        "outcome_detail": conclusion.map(|c| &c.outcome),
+        "explanation": conclusion.map(|c| &c.explanation),
+        "exit_code": conclusion.map(|c| c.outcome.exit_code()),
+        "seal": job.seal.as_ref().map(|kept| kept.seal),
+        "attempts": job.state.attempts,
+        "crashes": job.state.crashes,
+        "checkpoints": job.checkpoints.len(),
+        "sequence": job.state.sequence,
+        "step": job.state.step,
+        "fuel": job.counters.fuel_used,
+        "peak_memory_bytes": conclusion.map(|c| c.peak_memory_bytes),
+        "progress": job.progress,
+        "received_at": format::precise_time(job.received_ns),
+        "ended_at": conclusion.map(|c| format::precise_time(c.at_ns)),
+        "stdout": conclusion.map(|c| &c.stdout),
+        "stderr": conclusion.map(|c| &c.stderr),
+        "artifacts": conclusion.map(|c| artifacts_json(c)),
+        "spec": job.spec,
+    })
+}
+
+fn artifacts_json(conclusion: &hb_types::ledger::Conclusion) -> Value {
+    let artifacts = conclusion.artifacts.iter();
+    artifacts
+        .map(|(name, artifact)| {
+            json!({"name": name, "bytes": artifact.blob.len_bytes, "digest": artifact.blob.digest})
+        })
+        .collect()
+}
+
+/// Lists jobs, newest first.
+pub fn jobs(invocation: &Invocation<'_>, args: &JobsArgs) -> anyhow::Result<u8> {
+    let view = match invocation.view() {
+        Ok(view) => Some(view),
+        Err(error) if crate::failure::exit_code(&error) == exit::NOT_FOUND => None,
+        Err(error) => return Err(error),
+    };
+    let wanted = args.state.as_ref().map(|state| state.to_ascii_uppercase());
+    let all = view.iter().flat_map(|view| view.ledger.jobs.values().rev());
+    let jobs: Vec<&Job> = all
+        .filter(|job| wanted.as_ref().is_none_or(|state| job.state.phase.name() == state))
+        .take(args.limit)
+        .collect();
+    if invocation.cli.json {
+        format::print_json(&jobs.into_iter().map(job_json).collect())?;
+        return Ok(exit::OK);
+    }
+    if jobs.is_empty() {
+        format::print("no jobs yet; `hb run MODULE` makes one")?;
+        return Ok(exit::OK);
+    }
+    let header = ["JOB", "STATE", "OUTCOME", "CHECKPOINTS", "ATTEMPTS", "RECEIVED", "SEAL"];
+    let mut table = format::table(&header);
+    for job in jobs {
+        let outcome = job.conclusion.as_ref().map(|c| format::outcome(&c.outcome));
+        table.add_row([
+            job.job_id.clone(),
+            job.state.phase.name().to_owned(),
+            outcome.unwrap_or_else(|| "-".to_owned()),
+            job.checkpoints.len().to_string(),
+            job.state.attempts.to_string(),
+            format::time(job.received_ns),
+            job.seal.as_ref().map_or_else(|| "-".to_owned(), |kept| kept.seal.short()),
+        ]);
+    }
+    format::print(&table.to_string())?;
+    Ok(exit::OK)
+}
+
+/// Shows one job.
+pub fn show(invocation: &Invocation<'_>, name: &str) -> anyhow::Result<u8> {
+    let view = invocation.view()?;
+    let job = find(&view.ledger, name)?;
+    if invocation.cli.json {
+        format::print_json(&job_json(job))?;
+        return Ok(exit::OK);
+    }
+    let mut lines = vec![
+        ("job", job.job_id.clone()),
+        ("hash", job.job_hash.to_string()),
+        ("state", job.state.phase.name().to_owned()),
+    ];
+    if let Some(conclusion) = &job.conclusion {
+        lines.push(("outcome", format::outcome(&conclusion.outcome)));
+        if !conclusion.explanation.message.is_empty() {
+            lines.push(("because", conclusion.explanation.message.clone()));
+        }
+        lines.extend(conclusion.explanation.backtrace.iter().map(|f| ("  at", f.clone())));
+    }
+    if let Some(kept) = &job.seal {
+        lines.push(("seal", kept.seal.to_string()));
+    }
+    lines.push(("received", format::time(job.received_ns)));
+    if let Some(conclusion) = &job.conclusion {
+        lines.push(("ended", format::time(conclusion.at_ns)));
+        lines.push(("peak memory", format::bytes(conclusion.peak_memory_bytes)));
+    }
+    lines.push(("attempts", format!("{}, {} crashed", job.state.attempts, job.state.crashes)));
+    lines.push(("checkpoints", checkpoints_line(job)));
+    lines.push(("fuel", job.counters.fuel_used.to_string()));
+    for (name, value) in &job.progress.metrics {
+        lines.push(("metric", format!("{} = {value}", printable(name, 128))));
+    }
+    lines.push(("component", job.spec.component.digest.to_string()));
+    lines.push(("arguments", printable(&job.spec.arguments.join(" "), 1000)));
+    for (name, blob) in &job.spec.inputs {
+        lines.push(("input", format!("{name} {} {}", format::bytes(blob.len_bytes), blob.digest)));
+    }
+    if let Some(conclusion) = &job.conclusion {
+        lines.push(("stdout", format::bytes(conclusion.stdout.len_bytes)));
+        lines.push(("stderr", format::bytes(conclusion.stderr.len_bytes)));
+        for (name, artifact) in &conclusion.artifacts {
+            let size = format::bytes(artifact.blob.len_bytes);
+            lines.push(("artifact", format!("{} {size}", printable(name, 300))));
+        }
+    }
+    let text: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<12} {value}")).collect();
+    format::print(&text.join("\n"))?;
+    Ok(exit::OK)
+}
+
+fn checkpoints_line(job: &Job) -> String {
+    match job.checkpoints.last() {
+        Some(last) => format!(
+            "{}, the last one is number {} at step {}, {}",
+            job.checkpoints.len(),
+            last.sequence,
+            last.step,
+            format::time(last.at_ns)
+        ),
+        None => "none".to_owned(),
+    }
+}
+
+/// Prints what a job durably printed.
+pub fn logs(invocation: &Invocation<'_>, args: &LogsArgs) -> anyhow::Result<u8> {
+    let view = invocation.view()?;
+    let job = find(&view.ledger, &args.job)?;
+    if invocation.cli.json {
+        let read = |id| -> anyhow::Result<Value> {
+            let mut bytes = Vec::new();
+            view.copy_output(job, id, &mut bytes)?;
+            Ok(json!({"bytes": bytes.len(), "text": String::from_utf8_lossy(&bytes)}))
+        };
+        let (stdout, stderr) = (read(ContentId::STDOUT)?, read(ContentId::STDERR)?);
+        let complete = job.conclusion.is_some();
+        format::print_json(&json!({
+            "job_id": job.job_id, "complete": complete, "stdout": stdout, "stderr": stderr,
+        }))?;
+        return Ok(exit::OK);
+    }
+    let id = if args.stderr { ContentId::STDERR } else { ContentId::STDOUT };
+    let mut out = io::stdout().lock();
+    let result = if out.is_terminal() && !args.raw {
+        view.copy_output(job, id, &mut Filtered(&mut out))
+    } else {
+        view.copy_output(job, id, &mut out)
+    };
+    match result {
+        Err(hb_host::ExportError::Read { source, .. })
+            if source.kind() == io::ErrorKind::BrokenPipe => {}
+        other => _ = other?,
+    }
+    Ok(exit::OK)
+}
+
+/// Keeps a stranger's control characters from reaching the terminal.
+struct Filtered<'a>(&'a mut dyn Write);
+
+impl Write for Filtered<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, end) = match line.strip_suffix(b"\n") {
+                Some(text) => (text, "\n"),
+                None => (line, ""),
+            };
+            for (index, cell) in text.split(|byte| *byte == b'\t').enumerate() {
+                let tab = if index > 0 { "\t" } else { "" };
+                let shown = hb_types::text::printable_bytes(cell, usize::MAX - 8);
+                write!(self.0, "{tab}{shown}")?;
+            }
+            self.0.write_all(end.as_bytes())?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// One line of a job's life.
+struct Entry {
+    at_ns: u64,
+    what: String,
+    detail: Value,
+}
+
+/// Tells a job's life in order.
+pub fn trace(invocation: &Invocation<'_>, name: &str) -> anyhow::Result<u8> {
+    let view = invocation.view()?;
+    let job = find(&view.ledger, name)?;
+    let entries = life(job);
+    if invocation.cli.json {
+        let entries = entries.iter().map(|entry| {
+            let mut value = entry.detail.clone();
+            value["at"] = json!(format::precise_time(entry.at_ns));
+            value
+        });
+        format::print_json(&entries.collect())?;
+        return Ok(exit::OK);
+    }
+    let mut table = format::table(&["TIME", "AFTER", "EVENT"]);
+    for entry in &entries {
+        let after = std::time::Duration::from_nanos(entry.at_ns.saturating_sub(job.received_ns));
+        table.add_row([
+            format::precise_time(entry.at_ns),
+            format!("{:.3} s", after.as_secs_f64()),
+            entry.what.clone(),
+        ]);
+    }
+    format::print(&table.to_string())?;
+    Ok(exit::OK)
+}
+
+fn life(job: &Job) -> Vec<Entry> {
+    let mut entries = vec![Entry {
+        at_ns: job.received_ns,
+        what: "RECEIVED".to_owned(),
+        detail: json!({"event": "received", "job_hash": job.job_hash}),
+    }];
+    for (number, attempt) in (1u64..).zip(&job.attempts) {
+        attempt_entries(job, number, attempt, &mut entries);
+    }
+    if let Some(conclusion) = &job.conclusion {
+        let outcome = format::outcome(&conclusion.outcome);
+        let message = &conclusion.explanation.message;
+        let because = if message.is_empty() { String::new() } else { format!(": {message}") };
+        entries.push(Entry {
+            at_ns: conclusion.at_ns,
+            what: format!("ended, {outcome}{because}"),
+            detail: json!({"event": "ended", "outcome": outcome, "explanation": conclusion.explanation}),
+        });
+    }
+    if let Some(kept) = &job.seal {
+        entries.push(Entry {
+            at_ns: kept.at_ns,
+            what: format!("{}, seal {}", job.state.phase.name(), kept.seal),
+            detail: json!({"event": "sealed", "seal": kept.seal}),
+        });
+    }
+    entries
+}
+
+fn attempt_entries(job: &Job, number: u64, attempt: &Attempt, entries: &mut Vec<Entry>) {
+    let from = match attempt.from_sequence {
+        0 => String::new(),
+        sequence => format!(", checkpoint {sequence} was there"),
+    };
+    entries.push(Entry {
+        at_ns: attempt.started_ns,
+        what: format!("RUNNING, attempt {number} in process {}{from}", attempt.process),
+        detail: json!({
+            "event": "started", "attempt": number, "token": attempt.token,
+            "process": attempt.process, "from_sequence": attempt.from_sequence,
+        }),
+    });
+    let marks = job.checkpoints.iter().filter(|mark| mark.token == attempt.token);
+    entries.extend(marks.map(checkpoint_entry));
+    if let Some((why, at_ns, detail)) = &attempt.interrupted {
+        let what = match why {
+            Interruption::HostCrashed => "crashed with its host",
+            Interruption::HostFault => "ended by a fault of the host",
+            Interruption::Shutdown => "ended by a shutdown",
+        };
+        entries.push(Entry {
+            at_ns: *at_ns,
+            what: format!("SCHEDULED, attempt {number} {what}: {detail}"),
+            detail: json!({
+                "event": "interrupted", "attempt": number, "why": why, "detail": detail,
+            }),
+        });
+    }
+}
+
+fn checkpoint_entry(mark: &CheckpointMark) -> Entry {
+    let (sequence, step, digest) = (mark.sequence, mark.step, mark.digest);
+    Entry {
+        at_ns: mark.at_ns,
+        what: format!("checkpoint {sequence} at step {step}, {}…", digest.short()),
+        detail: json!({
+            "event": "checkpoint", "sequence": sequence, "step": step, "digest": digest,
+            "fuel": mark.fuel_used,
+        }),
+    }
+}
+
+/// Lists a job's artifacts, or writes them out.
+pub fn artifacts(invocation: &Invocation<'_>, args: &ArtifactsArgs) -> anyhow::Result<u8> {
+    let view = invocation.view()?;
+    let job = find(&view.ledger, &args.job)?;
+    let conclusion = job.conclusion.as_ref().ok_or_else(|| {
+        Failure::NotFound(format!(
+            "job {} has not ended yet, so it has no artifacts: `hb show {}` tells how far it is",
+            job.job_id, job.job_id
+        ))
+    })?;
+    if let Some(out) = &args.out {
+        let count = view.export_artifacts(job, out)?;
+        if !invocation.cli.quiet && !invocation.cli.json {
+            anstream::eprintln!("hb: {count} artifacts written to {}", out.display());
+        }
+    }
+    if invocation.cli.json {
+        format::print_json(&artifacts_json(conclusion))?;
+    } else if args.out.is_none() {
+        let mut table = format::table(&["ARTIFACT", "SIZE", "BLAKE3"]);
+        for (name, artifact) in &conclusion.artifacts {
+            table.add_row([
+                printable(name, 300),
+                format::bytes(artifact.blob.len_bytes),
+                artifact.blob.digest.to_string(),
+            ]);
+        }
+        format::print(&table.to_string())?;
+    }
+    Ok(exit::OK)
+}
+
+/// Prints a job's signed envelope.
+pub fn seal(invocation: &Invocation<'_>, name: &str) -> anyhow::Result<u8> {
+    let view: LedgerView = invocation.view()?;
+    let job = find(&view.ledger, name)?;
+    let kept = job.seal.as_ref().ok_or_else(|| {
+        Failure::NotFound(format!(
+            "job {} is {} and has no seal yet",
+            job.job_id,
+            job.state.phase.name()
+        ))
+    })?;
+    let envelope = view.envelope(kept).context("the envelope cannot be read")?;
+    format::print(&String::from_utf8_lossy(&envelope))?;
+    Ok(exit::OK)
+}

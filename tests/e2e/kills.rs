@@ -1,0 +1,82 @@
+//! Promise 1 and 2: a job that is killed a hundred times ends as if nothing had happened.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Moments, Ran, Running, World};
+
+/// A job of which the tests kill a hundred attempts.
+pub struct Victim<'a> {
+    /// For messages and the choice of moments.
+    pub name: &'a str,
+    /// Arguments of `hb run`, the job id apart.
+    pub arguments: &'a [&'a str],
+    /// Kills to survive.
+    pub kills: u32,
+}
+
+/// Runs the job undisturbed, then kills it and starts it again until the kills are used up, and
+/// demands that both are the same to the last byte; then that both verifications say so.
+pub fn survives(victim: &Victim<'_>) {
+    let undisturbed = World::new();
+    let begun = Instant::now();
+    run(&undisturbed, victim).finish_any();
+    let whole = begun.elapsed();
+    let expected = undisturbed.result("job");
+
+    let seed = u64::from(std::process::id()) ^ u64::from(begun.elapsed().subsec_nanos());
+    println!("{}: seed {seed}, undisturbed in {whole:?}", victim.name);
+    let mut moments = Moments::new(seed);
+    // Moments are spread over the start of the process and the work. A job that ends before its
+    // kills are used up is begun anew with earlier ones.
+    let mut latest = whole.min(Duration::from_millis(400));
+    let world = loop {
+        let world = World::new();
+        if kill_often(&world, victim, latest, &mut moments) {
+            break world;
+        }
+        latest = latest * 3 / 4;
+    };
+    let last = run(&world, victim).finish_any();
+    assert_eq!(last.stdout, expected.stdout, "the last run prints everything, seed {seed}");
+    assert_eq!(world.result("job"), expected, "{} killed, seed {seed}", victim.name);
+    let shown = world.show("job");
+    println!("{}: {} kills, attempts {}, crashes {}, checkpoints {}", victim.name,
+        victim.kills, shown["attempts"], shown["crashes"], shown["checkpoints"]);
+    for mode in [&["verify", "job"][..], &["verify", "--checkpoints", "job"]] {
+        let said = world.run(mode).ok().text();
+        assert!(said.starts_with("same"), "{said}");
+    }
+    world.run(["ledger", "check"]).ok();
+}
+
+/// Kills the job's process as often as asked for; false when the job ended before.
+fn kill_often(
+    world: &World,
+    victim: &Victim<'_>,
+    latest: Duration,
+    moments: &mut Moments,
+) -> bool {
+    for _ in 0..victim.kills {
+        let mut running = run(world, victim);
+        std::thread::sleep(moments.next(latest));
+        if !running.kill() {
+            return false;
+        }
+    }
+    true
+}
+
+fn run(world: &World, victim: &Victim<'_>) -> Running {
+    let arguments = ["run", "--job-id", "job"].iter().chain(victim.arguments);
+    Running::start(&mut world.hb(arguments))
+}
+
+impl Running {
+    /// Waits for an end with an outcome, whatever it is.
+    #[track_caller]
+    pub fn finish_any(self) -> Ran {
+        let ran = self.finish();
+        assert!(ran.code.is_some_and(|code| code != 125), "hb failed: {}", ran.stderr);
+        ran
+    }
+}
