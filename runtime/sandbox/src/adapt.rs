@@ -2,7 +2,11 @@
 //!
 //! Owns: which adapter is used, and the exit code, which the adapter would lose: preview 1 knows
 //! numbers, WASI 0.2 knows success and failure. So `proc_exit` is led past the adapter, to
-//! `hackbrain:job/process.exit`, which has the same shape. Runs in the compiling child only.
+//! `hackbrain:job/process.exit`, which has the same shape. A module that imports the functions of
+//! `hackbrain:job` by their core names is given the types of those interfaces, so that C without
+//! a bindings generator can use them. Runs in the compiling child only.
+
+use std::collections::BTreeSet;
 
 use hb_types::text;
 use wasi_preview1_component_adapter_provider::{
@@ -23,8 +27,8 @@ const EXIT_MODULE: &str = "hackbrain:job/process@0.1.0";
 const EXIT_NAME: &str = "exit";
 const PROC_EXIT: &str = "proc_exit";
 /// What an adapted module may import beyond preview 1.
-const WORLD: &str = "package hackbrain:adapted;
-world program { import hackbrain:job/process@0.1.0; }";
+const INTERFACES: [&str; 3] =
+    ["hackbrain:job/checkpoint@0.1.0", "hackbrain:job/progress@0.1.0", EXIT_MODULE];
 
 /// Bytes of a tool's message.
 const MESSAGE_BYTES: usize = 500;
@@ -38,14 +42,14 @@ pub(crate) fn adapt(module: &[u8]) -> Result<Vec<u8>, Rejection> {
 }
 
 fn try_adapt(module: &[u8]) -> Result<Vec<u8>, String> {
-    let mut reencoder = ExitCodes { found: false };
+    let mut reencoder = Imports::default();
     let mut renamed = Module::new();
     reencoder
         .parse_core_module(&mut renamed, Parser::new(0), module)
         .map_err(|error| one_line(&error))?;
     let mut module = renamed.finish();
-    if reencoder.found {
-        embed_exit(&mut module)?;
+    if !reencoder.interfaces.is_empty() {
+        embed(&reencoder.interfaces, &mut module)?;
     }
     ComponentEncoder::default()
         .validate(false)
@@ -60,11 +64,14 @@ fn try_adapt(module: &[u8]) -> Result<Vec<u8>, String> {
         .map_err(|error| one_line(format!("{error:#}")))
 }
 
-/// Says in the module's metadata what type the new import has.
-fn embed_exit(module: &mut Vec<u8>) -> Result<(), String> {
+/// Says in the module's metadata what types its imports have.
+fn embed(interfaces: &BTreeSet<&str>, module: &mut Vec<u8>) -> Result<(), String> {
+    let imports: String =
+        interfaces.iter().map(|interface| format!("import {interface};\n")).collect();
+    let world = format!("package hackbrain:adapted;\nworld program {{\n{imports}}}");
     let mut resolve = Resolve::default();
     resolve.push_str("job.wit", JOB_WIT).expect("our own interfaces parse");
-    let package = resolve.push_str("adapted.wit", WORLD).expect("our own world parses");
+    let package = resolve.push_str("adapted.wit", &world).expect("our own world parses");
     let world = resolve.select_world(&[package], Some("program")).expect("it was just made");
     embed_component_metadata(module, &resolve, world, StringEncoding::UTF8)
         .map_err(|error| one_line(format!("{error:#}")))
@@ -74,12 +81,13 @@ fn one_line(message: impl ToString) -> String {
     text::printable(&message.to_string(), MESSAGE_BYTES)
 }
 
-/// Copies a module and leads `proc_exit` elsewhere.
-struct ExitCodes {
-    found: bool,
+/// Copies a module, leads `proc_exit` elsewhere and notes which of our interfaces it imports.
+#[derive(Default)]
+struct Imports {
+    interfaces: BTreeSet<&'static str>,
 }
 
-impl Reencode for ExitCodes {
+impl Reencode for Imports {
     type Error = std::convert::Infallible;
 
     fn parse_import_section(
@@ -90,12 +98,12 @@ impl Reencode for ExitCodes {
         for import in section.into_imports() {
             let import = import?;
             let ty = self.entity_type(import.ty)?;
-            if import.module == WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME && import.name == PROC_EXIT {
-                self.found = true;
-                imports.import(EXIT_MODULE, EXIT_NAME, ty);
-            } else {
-                imports.import(import.module, import.name, ty);
-            }
+            let (module, name) = match (import.module, import.name) {
+                (WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, PROC_EXIT) => (EXIT_MODULE, EXIT_NAME),
+                other => other,
+            };
+            imports.import(module, name, ty);
+            self.interfaces.extend(INTERFACES.iter().find(|interface| **interface == module));
         }
         Ok(())
     }
