@@ -21,11 +21,11 @@ fn main() {
     done.expect("the guest's files work");
 }
 
-/// Prints the kind of an error, or what came instead.
+/// Prints an error, or what came instead.
 fn refused<T: std::fmt::Debug>(what: &str, result: io::Result<T>) {
     match result {
         Ok(value) => println!("{what}: not refused but {value:?}"),
-        Err(error) => println!("{what}: {:?}", error.kind()),
+        Err(error) => println!("{what}: {error}"),
     }
 }
 
@@ -155,7 +155,6 @@ fn errors() {
     refused("directory exists", fs::create_dir("/job/."));
     refused("through a file", File::open("/job/h/x"));
     refused("write a directory", fs::write("/out", "x"));
-    refused("read a directory", fs::read("/out"));
     refused("list a file", names("/job/h"));
     fs::create_dir_all("/job/full/x").unwrap();
     refused("not empty", fs::remove_dir("/job/full"));
@@ -176,7 +175,8 @@ fn errors() {
     let mut writer = OpenOptions::new().write(true).open("/job/h").unwrap();
     refused("read without the right", writer.read(&mut [0]));
     refused("elsewhere", File::open("/etc/passwd"));
-    // Which of several refusals it is differs between the two C libraries.
+    // How these are refused differs between the two C libraries.
+    println!("read a directory: {}", fs::read("/out").is_err());
     for path in ["/job/../etc/passwd", "../etc/passwd", "/", ".", "nowhere"] {
         println!("{path}: {}", File::open(path).is_err() || names(path).is_err());
     }
@@ -214,7 +214,7 @@ fn fill() -> io::Result<()> {
             Err(error) => break error,
         }
     };
-    println!("written {written}, then {:?}", error.kind());
+    println!("written {written}, then {error}");
     println!("length {}", fs::metadata("/job/fill")?.len());
     drop(file);
     fs::remove_file("/job/fill")?;
@@ -225,7 +225,7 @@ fn fill() -> io::Result<()> {
             Err(error) => break error,
         }
     };
-    println!("made {made}, then {:?}", error.kind());
+    println!("made {made}, then {error}");
     fs::remove_file("/out/0")?;
     fs::write("/out/0", "there is room again")
 }
@@ -239,7 +239,7 @@ fn open_many() -> io::Result<()> {
             Err(error) => break error,
         }
     };
-    println!("open {}, then {:?}", open.len(), error.kind());
+    println!("open {}, then {error}", open.len());
     assert_ne!(error.kind(), ErrorKind::NotFound);
     open.pop();
     println!("again: {:?}", fs::read_to_string("/job/f")?);
