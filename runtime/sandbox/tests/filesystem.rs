@@ -7,18 +7,27 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use common::{Bench, Ledger, launch_with};
-use hb_sandbox::{Control, Ended, Input};
-use hb_types::{capture::NodeKind, limits::Limits, outcome::Outcome};
+use common::{Bench, Ledger, Point, launch, launch_with};
+use hb_sandbox::{Control, Ended, Ending, HostFault, Input, Saved, Session, Stream};
+use hb_types::{
+    capture::{Capture, NodeKind, Progress, Restored},
+    limits::Limits,
+    outcome::Outcome,
+};
 
 const TARGETS: [&str; 2] = ["wasm32-wasip1", "wasm32-wasip2"];
 
-/// Compiles the guest; a guest without its target does not pass for a tested one.
-fn build(target: &str, directory: &Path) -> Vec<u8> {
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/guests/files.rs");
-    let output = directory.join(format!("{target}.wasm"));
+/// Compiles a guest; a guest without its target does not pass for a tested one.
+fn build(name: &str, target: &str, directory: &Path) -> Vec<u8> {
+    let guests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/guests");
+    let source = guests.join(format!("{name}.rs"));
+    let output = directory.join(format!("{name}.wasm"));
     let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let status = Command::new(compiler)
         .args(["--edition", "2024", "-O", "--target", target, "-o"])
@@ -32,7 +41,7 @@ fn build(target: &str, directory: &Path) -> Vec<u8> {
 /// Runs the guest to its end and gives what it printed.
 fn run(target: &str, arguments: &[&str], change: impl Fn(&mut Limits)) -> (String, Ledger) {
     let bench = Bench::new();
-    let prepared = bench.prepare(&build(target, bench.directory.path())).unwrap();
+    let prepared = bench.prepare(&build("files", target, bench.directory.path())).unwrap();
     let mut launch = launch_with(change);
     launch.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     let mut genome = tempfile::tempfile().unwrap();
@@ -54,7 +63,8 @@ fn a_program_finds_the_files_that_posix_promises() {
         assert_eq!(printed, expected, "{target}");
         let point = ledger.end();
         let names: Vec<&str> = point.names.keys().map(String::as_str).collect();
-        let left = ["job/a", "job/full", "job/full/x", "job/h", "job/t", "out/c", "out/genome", "out/n"];
+        let left =
+            ["job/a", "job/full", "job/full/x", "job/h", "job/t", "out/c", "out/genome", "out/n"];
         assert_eq!(names, left);
         let NodeKind::File(genome) = point.names["out/genome"].kind else { panic!("a file") };
         assert_eq!(point.bytes(genome), b"ACGT");
@@ -87,7 +97,10 @@ fn too_many_open_files_are_refused_and_closing_one_helps() {
     for target in TARGETS {
         let (printed, _) = run(target, &["open"], |limits| limits.open_files = 10);
         // Three are the directories that it was given.
-        assert_eq!(printed, "open 7, then Quota exceeded (os error 19)\nagain: \"x\"\n", "{target}");
+        assert_eq!(
+            printed, "open 7, then Quota exceeded (os error 19)\nagain: \"x\"\n",
+            "{target}"
+        );
     }
 }
 
@@ -97,5 +110,87 @@ fn two_runs_leave_the_same_bytes_names_times_and_counters() {
         let (_, first) = run(target, &["tour"], |_| {});
         let (_, second) = run(target, &["tour"], |_| {});
         assert_eq!(first.end(), second.end(), "{target}");
+    }
+}
+
+/// A ledger whose attempt is cut off in the middle of a step, at the given write to the output.
+struct Cut<'a> {
+    ledger: &'a mut Ledger,
+    writes_left: u64,
+    cancel: Arc<AtomicBool>,
+}
+
+impl Session for Cut<'_> {
+    fn restore(&mut self) -> Result<Option<Restored<'_>>, HostFault> {
+        self.ledger.restore()
+    }
+
+    fn due(&mut self, step: u64) -> bool {
+        self.ledger.due(step)
+    }
+
+    fn save(&mut self, capture: &Capture<'_>) -> Result<Saved, HostFault> {
+        self.ledger.save(capture)
+    }
+
+    fn output(&mut self, stream: Stream, bytes: &[u8]) {
+        self.ledger.output(stream, bytes);
+        self.writes_left = self.writes_left.saturating_sub(1);
+        if self.writes_left == 0 {
+            self.cancel.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        self.ledger.progress(progress);
+    }
+
+    fn finish(&mut self, ending: &Ending, capture: &Capture<'_>) -> Result<(), HostFault> {
+        if ending.outcome == Outcome::Cancelled {
+            return Ok(());
+        }
+        self.ledger.finish(ending, capture)
+    }
+}
+
+/// Fuel is left out: a program that starts again from its state allocates in another order.
+fn without_fuel(point: &Point) -> Point {
+    let mut point = point.clone();
+    point.counters.fuel_used = 0;
+    point
+}
+
+#[test]
+fn an_attempt_that_is_cut_off_leaves_no_trace_in_any_later_checkpoint() {
+    let bench = Bench::new();
+    let guest = build("steps", "wasm32-wasip1", bench.directory.path());
+    let prepared = bench.prepare(&guest).unwrap();
+    let mut undisturbed = Ledger::default();
+    let ended =
+        bench.sandbox.run(&prepared, launch(), &mut undisturbed, &Control::default()).unwrap();
+    let Ended::Finished(ending) = ended else { panic!("nobody stopped it") };
+    assert_eq!(ending.outcome, Outcome::Success, "{:?}", ending.explanation);
+    assert_eq!(undisturbed.points.len(), 16);
+
+    // Attempts of different lengths, each cut off between two writes of some step.
+    for first in [1, 3, 10] {
+        let mut disturbed = Ledger::default();
+        let (mut attempts, mut writes_left) = (0, first);
+        while disturbed.finished.is_none() {
+            disturbed.new_attempt(None);
+            let control = Control::default();
+            let cancel = Arc::clone(&control.cancel);
+            let mut session = Cut { ledger: &mut disturbed, writes_left, cancel };
+            bench.sandbox.run(&prepared, launch(), &mut session, &control).unwrap();
+            attempts += 1;
+            writes_left += 7;
+            assert!(attempts < 100, "every attempt gets further than the one before");
+        }
+        assert!(attempts > 3, "it was cut off {attempts} times");
+        assert_eq!(disturbed.points.len(), undisturbed.points.len());
+        for (found, expected) in disturbed.points.iter().zip(&undisturbed.points) {
+            assert_eq!(without_fuel(found), without_fuel(expected), "checkpoint {}", found.step);
+        }
+        assert_eq!(without_fuel(disturbed.end()), without_fuel(undisturbed.end()));
     }
 }
