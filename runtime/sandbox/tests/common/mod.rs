@@ -2,12 +2,9 @@
 //! keeps checkpoints in memory, by chunks, as a host would.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::PathBuf,
-    sync::Arc,
-};
+pub mod program;
+
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
 
 use hb_sandbox::{
     Compiler, Control, Ended, Ending, HostFault, Launch, PrepareError, Prepared, Sandbox,
@@ -53,8 +50,7 @@ impl Bench {
     pub fn end_with(&self, source: &str, launch: Launch) -> (Ending, Ledger) {
         let prepared = self.prepare_text(source).unwrap();
         let mut ledger = Ledger::default();
-        let ended =
-            self.sandbox.run(&prepared, launch, &mut ledger, &Control::default()).unwrap();
+        let ended = self.sandbox.run(&prepared, launch, &mut ledger, &Control::default()).unwrap();
         let Ended::Finished(ending) = ended else { panic!("nobody stopped it") };
         (ending, ledger)
     }
