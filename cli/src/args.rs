@@ -57,10 +57,12 @@ pub enum Verb {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: the job's own; 124 time limit, 125 hb failed, 126 not runnable, \
+#[command(
+    after_help = "Exit codes: the job's own; 124 time limit, 125 hb failed, 126 not runnable, \
     127 not found, 130 cancelled, 134 trap, 137 memory or space limit, 152 out of fuel.\n\n\
     Inputs are files below /in, what the job writes below /out becomes its artifacts, /job is its \
-    own directory. Time is virtual, random numbers come from --seed.")]
+    own directory. Time is virtual, random numbers come from --seed."
+)]
 pub struct RunArgs {
     /// A component, a preview-1 core module, or either as text (.wat).
     pub module: PathBuf,
@@ -254,7 +256,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "m" => 20,
         "g" => 30,
         "t" => 40,
-        _ => return Err("expected a number of bytes such as 4096, 64KiB, 512MiB or 2GiB".to_owned()),
+        _ => {
+            return Err("expected a number of bytes such as 4096, 64KiB, 512MiB or 2GiB".to_owned());
+        }
     };
     let number = parse_count(digits)?;
     number.checked_mul(1 << shift).ok_or_else(|| "that is more than 2^64 bytes".to_owned())
@@ -262,7 +266,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 
 /// `1000000` or `1_000_000`.
 pub fn parse_count(text: &str) -> Result<u64, String> {
-    text.replace('_', "").parse().map_err(|_| "expected a whole number such as 1_000_000".to_owned())
+    text.replace('_', "")
+        .parse()
+        .map_err(|_| "expected a whole number such as 1_000_000".to_owned())
 }
 
 /// `90s`, `1h 30m`, or a plain number of seconds.
@@ -340,7 +346,16 @@ mod tests {
     #[test]
     fn options_of_wasmtime_keep_their_meaning() {
         let cli = Cli::try_parse_from([
-            "hb", "run", "-W", "fuel=10", "-W", "timeout=2s", "m.wasm", "--", "-k", "21",
+            "hb",
+            "run",
+            "-W",
+            "fuel=10",
+            "-W",
+            "timeout=2s",
+            "m.wasm",
+            "--",
+            "-k",
+            "21",
         ])
         .unwrap();
         let Verb::Run(args) = cli.command else { panic!("run expected") };

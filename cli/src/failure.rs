@@ -33,10 +33,15 @@ pub fn tell(error: &anyhow::Error, json: bool) {
     }
 }
 
-/// An error and its causes; a cause that its effect already quotes is not said twice.
+/// An error and its causes.
 pub fn line(error: &anyhow::Error) -> String {
+    line_of(error.as_ref())
+}
+
+/// An error and its causes; a cause that its effect already quotes is not said twice.
+pub fn line_of(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
-    for cause in error.chain() {
+    for cause in std::iter::successors(Some(error), |error| error.source()) {
         let cause = cause.to_string();
         if text.is_empty() {
             text = cause;
@@ -61,7 +66,16 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             return exit::USAGE;
         }
         if let Some(error) = cause.downcast_ref::<PrepareError>() {
-            return if error.is_host_fault() { exit::HOST_FAILED } else { exit::NOT_RUNNABLE };
+            return match error {
+                PrepareError::Rejected(_)
+                | PrepareError::TooLarge(_)
+                | PrepareError::CompilerMemory(_)
+                | PrepareError::CompilerTime(_)
+                | PrepareError::CompilerDied { .. } => exit::NOT_RUNNABLE,
+                PrepareError::CompilerMissing { .. }
+                | PrepareError::Cache { .. }
+                | PrepareError::Engine { .. } => exit::HOST_FAILED,
+            };
         }
         if let Some(SubmitError::Invalid(_)) = cause.downcast_ref::<SubmitError>() {
             return exit::USAGE;

@@ -42,7 +42,7 @@ pub fn outcome(outcome: &Outcome) -> String {
 /// A table without lines, as unix tools print them.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(header.iter().copied());
     table
 }

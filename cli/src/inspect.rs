@@ -166,7 +166,8 @@ pub fn show(invocation: &Invocation<'_>, name: &str) -> anyhow::Result<u8> {
             lines.push(("artifact", format!("{} {size}", printable(name, 300))));
         }
     }
-    let text: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<12} {value}")).collect();
+    let text: Vec<String> =
+        lines.iter().map(|(name, value)| format!("{name:<12} {value}")).collect();
     format::print(&text.join("\n"))?;
     Ok(exit::OK)
 }

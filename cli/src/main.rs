@@ -71,11 +71,8 @@ impl Invocation<'_> {
 
     /// The ledger, for this process alone.
     fn host(&self) -> anyhow::Result<Host> {
-        let options = HostOptions {
-            compiler: compiler()?,
-            ceilings: Limits::ceilings(),
-            log: hb_wal::Options::default(),
-        };
+        let options =
+            HostOptions { compiler: compiler()?, ceilings: Limits::ceilings(), log: log_options() };
         Ok(Host::open(&self.root, options)?)
     }
 
@@ -83,6 +80,13 @@ impl Invocation<'_> {
     fn view(&self) -> anyhow::Result<LedgerView> {
         Ok(LedgerView::open(&self.root)?)
     }
+}
+
+/// A ledger of one process at a time writes little: small segments make a new one cheap to found.
+const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+
+fn log_options() -> hb_wal::Options {
+    hb_wal::Options { segment_bytes: SEGMENT_BYTES, ..hb_wal::Options::default() }
 }
 
 /// This program, as its own compiling child.

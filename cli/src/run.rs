@@ -78,8 +78,7 @@ fn read_module(path: &Path, limits: &Limits) -> anyhow::Result<Vec<u8>> {
     let len_bytes = file.metadata().map_or(0, |metadata| metadata.len());
     let most = limits.get(Limit::ComponentBytes);
     if len_bytes > most {
-        let reached =
-            LimitReached { limit: Limit::ComponentBytes, value: most, wanted: len_bytes };
+        let reached = LimitReached { limit: Limit::ComponentBytes, value: most, wanted: len_bytes };
         return Err(Failure::Usage(format!("{}: {reached}", path.display())).into());
     }
     let mut bytes = Vec::new();
@@ -227,10 +226,7 @@ fn answer(
     let mut out = io::stdout().lock();
     host.copy_output(job, ContentId::STDOUT, &mut Tolerant(&mut out))?;
     host.copy_output(job, ContentId::STDERR, &mut io::stderr().lock())?;
-    console.say(&format!(
-        "answered from the ledger by job {}; --rerun runs it again",
-        job.job_id
-    ));
+    console.say(&format!("answered from the ledger by job {}; --rerun runs it again", job.job_id));
     conclude(invocation, job, console)
 }
 
@@ -365,7 +361,8 @@ impl Observer for Console<'_> {
     }
 
     fn progress(&mut self, progress: &Progress) {
-        let shown = !self.invocation.cli.quiet && !self.invocation.cli.json && io::stderr().is_terminal();
+        let shown =
+            !self.invocation.cli.quiet && !self.invocation.cli.json && io::stderr().is_terminal();
         if !shown || !self.may_tell() {
             return;
         }

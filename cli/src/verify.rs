@@ -33,7 +33,8 @@ fn check(invocation: &Invocation<'_>, args: &VerifyArgs) -> anyhow::Result<(Clai
     let view = invocation.view()?;
     let path = Path::new(&args.what);
     let claim = if view.ledger.by_id(&args.what).is_none() && path.is_file() {
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         claim_of_envelope(invocation, args, &view, &bytes)?
     } else {
         let job = inspect::find(&view.ledger, &args.what)?;

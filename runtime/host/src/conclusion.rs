@@ -159,7 +159,7 @@ impl Host {
         let seal = sealed_job.seal();
         let at_ns = ended.at_ns;
         let sealed = Sealed { job: job.number, seal, envelope, at_ns };
-        self.decide(job.number, vec![ended.into(), sealed.into()], Urgency::Closing)
+        Ok(self.decide(job.number, vec![ended.into(), sealed.into()], Urgency::Closing)?)
     }
 
     fn sealed_job(&self, job: &Job, ended: &Ended, leavings: &Leavings) -> SealedJob {

@@ -38,6 +38,9 @@ pub enum OpenHostError {
     /// The log.
     #[error("the ledger's log cannot be opened")]
     Log(#[from] OpenError),
+    /// Reading the log once more.
+    #[error("the ledger's log cannot be read: {0}")]
+    Replay(String),
     /// A record or a snapshot that was written by another version, or that is damaged in a way
     /// that no checksum could see.
     #[error("record {lsn} of the ledger's log cannot be read")]

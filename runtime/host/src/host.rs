@@ -94,7 +94,12 @@ impl Host {
             .map_err(directory)?;
         let disk: Arc<dyn Storage> = Arc::new(disk);
         let (wal, recovery) = Wal::open(Arc::clone(&disk), options.log)?;
-        let ledger = crate::view::replay(recovery)?;
+        for notice in &recovery.notices {
+            tracing::warn!("the ledger's log: {notice}");
+        }
+        let ledger =
+            crate::view::replay(recovery.snapshot.as_ref(), |visit| recovery.replay(visit))?;
+        drop(recovery);
         let store = Store::open(disk)?;
         store.sweep(&|digest| ledger.refers_to(digest))?;
         let host = Self {
@@ -242,7 +247,7 @@ impl Host {
     /// Bounds what the next recovery has to read. A failure costs time at the next start, nothing
     /// else, and is only told.
     fn snapshot_if_due(&self) {
-        let written = self.journal.wal().stats().bytes_appended;
+        let written = self.journal.wal().stats().bytes;
         let snapshot = {
             let mut shared = self.lock();
             if written < shared.bytes_since_snapshot + SNAPSHOT_EVERY_BYTES {

@@ -74,7 +74,7 @@ impl JournalError {
     pub fn is_unknown(&self) -> bool {
         match self {
             Self::Conflict { .. } => false,
-            Self::Append(error) => error.is_unknown(),
+            Self::Append(error) => matches!(error, AppendError::Unknown { .. }),
         }
     }
 }
@@ -158,7 +158,7 @@ impl Journal for EmbeddedJournal {
             Urgency::New => self.wal.append(&records)?,
             Urgency::Closing => self.wal.append_reserved(&records)?,
         };
-        let first = ticket.first_lsn();
+        let first = ticket.first_lsn;
         for (lsn, entry) in (first..).zip(entries) {
             last.insert(entry.subject.clone(), lsn);
             if let Event::Received(_) = entry.event {
@@ -169,6 +169,7 @@ impl Journal for EmbeddedJournal {
     }
 
     fn head(&self) -> (Lsn, Digest) {
-        self.wal.head()
+        let (lsn, link) = self.wal.head();
+        (lsn, Digest(link))
     }
 }

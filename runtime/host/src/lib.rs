@@ -8,6 +8,7 @@
 //! `hb_types::state::apply`, live and in replay; a data directory has one host at a time.
 
 mod attempt;
+pub mod care;
 mod clock;
 mod conclusion;
 mod contents;
@@ -21,10 +22,10 @@ mod submit;
 mod verify;
 mod view;
 
-pub use error::{OpenHostError, RunError, SubmitError, is_disk_full};
+pub use error::{DecideError, OpenHostError, RunError, SubmitError, is_disk_full};
 pub use host::{Host, HostOptions};
 pub use layout::Layout;
 pub use observer::{Notice, Observer};
-pub use submit::{Submission, Submitted};
+pub use submit::{AddError, Submission, Submitted};
 pub use verify::{Difference, Expected, Verdict, Verifier, VerifyError};
-pub use view::{ExportError, LedgerView};
+pub use view::{ExportError, LedgerView, public_key};

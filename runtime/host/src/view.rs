@@ -20,7 +20,7 @@ use hb_types::{
     job::BlobRef,
     ledger::{Job, KeptSeal, Ledger},
 };
-use hb_wal::Recovery;
+use hb_wal::{RecordRef, ReplayError, Snapshot};
 
 use crate::{
     contents::{self, HeldContents},
@@ -28,23 +28,32 @@ use crate::{
     layout::Layout,
 };
 
-/// The records of a log as a ledger.
-pub(crate) fn replay(recovery: Recovery) -> Result<Ledger, OpenHostError> {
-    let mut ledger = match recovery.snapshot {
-        Some((lsn, bytes)) => {
-            Ledger::from_bytes(&bytes).map_err(|_| OpenHostError::Snapshot { lsn })?
+/// The records of a log as a ledger; `read` visits those after the snapshot.
+pub(crate) fn replay(
+    snapshot: Option<&Snapshot>,
+    read: impl FnOnce(&mut Visit<'_>) -> Result<(), ReplayError<OpenHostError>>,
+) -> Result<Ledger, OpenHostError> {
+    let mut ledger = match snapshot {
+        Some(Snapshot { lsn, state }) => {
+            Ledger::from_bytes(state).map_err(|_| OpenHostError::Snapshot { lsn: *lsn })?
         }
         None => Ledger::default(),
     };
-    for record in recovery.records {
-        let record = record?;
+    let mut visit = |record: RecordRef<'_>| {
         let lsn = record.lsn;
-        let event = Event::decode(record.kind, record.schema, &record.payload)
+        let event = Event::decode(record.kind, record.schema, record.payload)
             .map_err(|source| OpenHostError::Record { lsn, source })?;
         ledger.apply(lsn, &event)?;
+        Ok(())
+    };
+    match read(&mut visit) {
+        Ok(()) => Ok(ledger),
+        Err(ReplayError::Visitor { source, .. }) => Err(source),
+        Err(error) => Err(OpenHostError::Replay(error.to_string())),
     }
-    Ok(ledger)
 }
+
+type Visit<'a> = dyn FnMut(RecordRef<'_>) -> Result<(), OpenHostError> + 'a;
 
 /// A verified blob as an open file.
 pub(crate) fn blob_file(store: &Store, blob: BlobRef) -> Result<std::fs::File, RunError> {
@@ -107,7 +116,8 @@ impl LedgerView {
         let disk = RealDisk::open(root)
             .map_err(|source| OpenHostError::Directory { path: root.to_owned(), source })?;
         let disk: Arc<dyn Storage> = Arc::new(disk);
-        let ledger = replay(hb_wal::read_only(Arc::clone(&disk))?)?;
+        let reader = hb_wal::read_only(disk.as_ref())?;
+        let ledger = replay(reader.snapshot.as_ref(), |visit| reader.replay(visit))?;
         Ok(Self { ledger, store: Store::attach(disk), layout })
     }
 
@@ -224,4 +234,12 @@ impl Write for Hashing<'_> {
     fn flush(&mut self) -> io::Result<()> {
         self.sink.flush()
     }
+}
+
+/// The public key that belongs to a data directory, if it has one.
+pub fn public_key(layout: &Layout) -> Result<Option<hb_seal::PublicKey>, hb_seal::KeyError> {
+    let Ok(dir) = Dir::open_ambient_dir(layout.keys(), cap_std::ambient_authority()) else {
+        return Ok(None);
+    };
+    Ok(hb_seal::load_key(&dir, crate::layout::KEY)?.map(|key| key.public()))
 }

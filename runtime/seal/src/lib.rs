@@ -27,7 +27,7 @@ pub use checkpoints::{CheckpointMark, Checkpoints, MAX_LISTED};
 pub use envelope::{Envelope, EnvelopeSignature, MAX_ENVELOPE_BYTES, MAX_SIGNATURES, PAYLOAD_TYPE};
 pub use error::{KeyError, SealError};
 pub use key::{HostKey, PublicKey};
-pub use keyfile::load_or_create;
+pub use keyfile::{load as load_key, load_or_create};
 pub use seal::{SEAL_DOMAIN, seal_digest};
 pub use statement::{
     BUILD_TYPE, BUILDER_ID, Circumstances, LedgerPosition, PREDICATE_TYPE, STATEMENT_TYPE,
