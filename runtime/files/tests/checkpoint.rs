@@ -114,6 +114,25 @@ fn what_was_over_a_lowered_limit_is_put_back_but_cannot_grow() {
     assert_eq!(second.content_len(ContentId::STDOUT), Some(500));
 }
 
+#[test]
+fn what_was_rolled_back_gives_its_room_back() {
+    let limits = Limits { files_bytes: 100, files: 2, ..Limits::default() };
+    let mut world = world(&limits);
+    let job = job(&mut world);
+    write_all(&mut world, job, "f", &[1; 40]).unwrap();
+    let mut durable = Durable::default();
+    durable.save(&mut world);
+    for _ in 0..3 {
+        write_all(&mut world, job, "g", &[1; 60]).unwrap();
+        let result = write_all(&mut world, job, "h", &[]);
+        assert!(matches!(result, Err(Refused::Quota(_))));
+        durable.restore(&mut world);
+    }
+    write_all(&mut world, job, "g", &[1; 60]).unwrap();
+    let file = world.open(job, "f", CREATE, START_NS).unwrap();
+    assert!(matches!(world.append(file, &[1], START_NS), Err(Refused::Quota(_))));
+}
+
 /// Contents with their lengths, and names.
 type Parts<'a> = (&'a [(u64, u64)], &'a [(&'a str, Node)]);
 

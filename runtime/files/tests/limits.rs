@@ -148,6 +148,28 @@ fn an_output_that_ends_with_a_chunk_has_no_empty_chunk_behind_it() {
 }
 
 #[test]
+fn the_scratch_file_grows_with_what_is_there_and_not_with_what_was() {
+    let scratch = tempfile::tempfile().unwrap();
+    let watched = scratch.try_clone().unwrap();
+    let mut world = World::new(scratch, &Limits::default(), START_NS, Vec::new()).unwrap();
+    let job = job(&mut world);
+    for round in 0..50 {
+        let (first, second) = (format!("a{round}"), format!("b{round}"));
+        write_all(&mut world, job, &first, &vec![1; 200_000]).unwrap();
+        write_all(&mut world, job, &second, &vec![1; 200_000]).unwrap();
+        write_all(&mut world, job, &second, b"short").unwrap();
+        world.remove_file(job, &first, START_NS).unwrap();
+        world.remove_file(job, &second, START_NS).unwrap();
+    }
+    assert!(watched.metadata().unwrap().len() <= 8 * 65_536);
+    // A hole takes nothing.
+    let file = world.open(job, "hole", CREATE, START_NS).unwrap();
+    world.set_len(file, 200_000_000, START_NS).unwrap();
+    world.write_at(file, 100_000_000, b"x", START_NS).unwrap();
+    assert!(watched.metadata().unwrap().len() <= 8 * 65_536);
+}
+
+#[test]
 fn a_failing_disk_is_a_fault_of_the_host_and_of_nobody_else() {
     // Open for writing only: every reading fails, as on a disk that has died.
     let directory = tempfile::tempdir().unwrap();

@@ -115,7 +115,8 @@ fn a_removed_file_lives_until_it_is_closed_and_its_name_is_free_at_once() {
     let mut bytes = vec![0; 150_000];
     assert_eq!(world.read_at(old, 0, &mut bytes).unwrap(), 150_000);
     assert!(bytes.iter().all(|byte| *byte == 7));
-    assert_eq!(world.capture().1.len(), 1, "it is in no checkpoint");
+    let (contents, names) = world.capture();
+    assert_eq!((contents.len(), names.len()), (3, 1), "it is in no checkpoint");
     // Its bytes count as long as they are there.
     let result = write_all(&mut world, job, "g", &vec![0; 100_000]);
     assert!(matches!(result, Err(Refused::Quota(_))));
@@ -157,6 +158,22 @@ fn roots_can_be_neither_removed_nor_moved() {
     assert!(matches!(world.make_directory(job, "d/", START_NS), Err(Refused::Exists)));
     assert!(matches!(world.make_directory(job, ".", START_NS), Err(Refused::Exists)));
     assert!(matches!(world.set_times(job, Some(1), None), Err(Refused::NotPermitted)));
+}
+
+#[test]
+fn a_directory_is_never_moved_into_itself() {
+    let (mut world, job) = plain();
+    world.make_directory(job, "d", START_NS).unwrap();
+    world.make_directory(job, "d/e", START_NS).unwrap();
+    world.make_directory(job, "dd", START_NS).unwrap();
+    for to in ["d/x", "d/e/x", "d/e/../x"] {
+        let result = world.rename(job, "d", job, to, START_NS);
+        assert!(matches!(result, Err(Refused::Invalid)), "{to}");
+    }
+    world.rename(job, "d", job, "d", START_NS).unwrap();
+    assert!(matches!(world.rename(job, "d/e", job, "d", START_NS), Err(Refused::NotEmpty)));
+    world.rename(job, "d", job, "dd/d", START_NS).unwrap();
+    assert_eq!(world.stat_at(job, "dd/d/e").unwrap().kind, Kind::Directory);
 }
 
 #[test]
