@@ -60,7 +60,9 @@ fn what_fuel_drifts_by_over_a_restore_is_small_and_the_same_each_time() {
     let (again, ..) = run_in_pieces(&bench, &source, 1);
     assert_eq!(pieces.counters.fuel_used, again.counters.fuel_used);
     let drift = pieces.counters.fuel_used.abs_diff(whole.counters.fuel_used);
-    assert!(drift <= 100 * attempts, "{drift} units over {attempts} attempts");
+    // What a fresh instance initialises only after it has settled is paid by each attempt: here
+    // the adapter's list of descriptors at the first print, some 11,000 units.
+    assert!(drift <= 20_000 * attempts, "{drift} units over {attempts} attempts");
 }
 
 #[test]
@@ -77,7 +79,7 @@ fn the_first_due_after_restore_settles_the_cost_of_rebuilding_and_asks_nobody() 
     );
     let prepared = bench.prepare_text(&source).unwrap();
     let mut ledger = Ledger::default();
-    let mut run = |ledger: &mut Ledger| {
+    let run = |ledger: &mut Ledger| {
         ledger.finished = None;
         bench.sandbox.run(&prepared, launch(), ledger, &Control::default()).unwrap()
     };

@@ -109,7 +109,7 @@ fn poller(core: &str) -> String {
         (core func $ready (canon lower (func $poll "[method]pollable.ready")))
         (core func $block (canon lower (func $poll "[method]pollable.block")))
         (core func $poll (canon lower (func $poll "poll")
-            (memory $libc "memory") (realloc (func $libc "realloc"))))
+            (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
         (core func $writable (canon lower (func $streams "[method]output-stream.subscribe")))
         (core func $stdout (canon lower (func $stdout "get-stdout")))
         (core func $now (canon lower (func $clock "now")))
@@ -313,7 +313,7 @@ fn no_socket_is_made_and_no_name_looked_up() {
                 (result (result (own $socket) (error $code)))))))
         (core module $libc (memory (export "memory") 1))
         (core instance $libc (instantiate $libc))
-        (core func $create (canon lower (func $create "create-tcp-socket") (memory $libc "memory")))
+        (core func $create (canon lower (func $create "create-tcp-socket") (memory (core memory $libc "memory"))))
         (core module $main
             (import "libc" "memory" (memory 1))
             (import "host" "create" (func $create (param i32 i32)))
