@@ -57,7 +57,7 @@ fn build() -> Result<()> {
             },
         }
     }
-    fs::write(out_dir.join("guests.rs"), generate(&place, &rust, &c, clang.is_some()))?;
+    fs::write(out_dir.join("guests.rs"), generate(&place, &rust, &c, clang.is_some())?)?;
     Ok(())
 }
 
@@ -67,7 +67,7 @@ fn rust_guests(guests: &Path) -> Result<Vec<String>> {
     for entry in fs::read_dir(guests)? {
         let entry = entry?;
         if entry.path().join("src/main.rs").is_file() {
-            names.push(entry.file_name().into_string().map_err(|name| format!("{name:?}"))?);
+            names.push(entry.file_name().into_string().map_err(|name| name.display().to_string())?);
         }
     }
     names.sort();
@@ -218,31 +218,29 @@ fn put(from: &Path, place: &Path, name: &str, root: &Path) -> Result<()> {
 }
 
 /// The part of the library that depends on which guests there are.
-fn generate(place: &Path, rust: &[String], c: &[String], clang: bool) -> String {
-    let path = |name: &str| place.join(format!("{name}.wasm"));
+fn generate(place: &Path, rust: &[String], c: &[String], clang: bool) -> Result<String> {
+    let place = place.to_str().ok_or("the path of the repository is not UTF-8")?;
+    let path = |name: &str| format!("{place}/{name}.wasm");
     let function = |name: &str| name.replace('-', "_");
-    let mut text = String::new();
+    let mut items = Vec::new();
     for name in rust {
-        text += &format!(
-            "/// The guest `{name}`, a component.\npub fn {}() -> &'static Path {{\n    Path::new({:?})\n}}\n\n",
-            function(name),
-            path(name)
-        );
+        items.push(format!("/// The guest `{name}`, a component."));
+        items.push(format!("pub fn {}() -> &'static Path {{", function(name)));
+        items.push(format!("    Path::new({:?})\n}}\n", path(name)));
     }
     for name in c {
-        let value = if clang { format!("Some({:?})", path(name)) } else { "None".to_owned() };
-        text += &format!(
-            "/// The guest `{name}`, a module for WASI preview 1; none where there is {NO_CLANG}.\npub fn {}() -> Option<&'static Path> {{\n    or_skipped({name:?}, {value})\n}}\n\n",
-            function(name)
-        );
+        let path = clang.then(|| path(name));
+        items.push(format!("/// The guest `{name}`, a module for WASI preview 1; none where"));
+        items.push(format!("/// there is {NO_CLANG}."));
+        items.push(format!("pub fn {}() -> Option<&'static Path> {{", function(name)));
+        items.push(format!("    or_skipped({name:?}, {path:?})\n}}\n"));
     }
     let all: Vec<&String> = rust.iter().chain(c).collect();
-    text += &format!("/// The names of all guests.\npub const NAMES: &[&str] = &{all:?};\n\n");
-    text += &format!("const NO_CLANG: &str = {:?};\n\n", format!("{NO_CLANG}: {INSTALL_CLANG}"));
-    let calls: Vec<String> =
-        all.iter().map(|name| format!("$each!({});", function(name))).collect();
-    text += "#[doc(hidden)]\n#[macro_export]\nmacro_rules! __foreach_guest {\n    ($each:ident) => {\n        ";
-    text += &calls.join("\n        ");
-    text += "\n    };\n}\n";
-    text
+    items.push(format!("/// The names of all guests.\npub const NAMES: &[&str] = &{all:?};\n"));
+    items.push(format!("const NO_CLANG: &str = \"{NO_CLANG}: {INSTALL_CLANG}\";\n"));
+    items.push("#[doc(hidden)]\n#[macro_export]\nmacro_rules! __foreach_guest {".to_owned());
+    items.push("    ($each:ident) => {".to_owned());
+    items.extend(all.iter().map(|name| format!("        $each!({});", function(name))));
+    items.push("    };\n}\n".to_owned());
+    Ok(items.join("\n"))
 }

@@ -3,7 +3,9 @@
 //! The complex Ginzburg-Landau equation (Aranson and Kramer, Rev. Mod. Phys. 74, 99, 2002,
 //! eq. 1), with no parameters but b and c left after rescaling, on a periodic square:
 //!
-//!     dA/dt = A + (1 + ib) ∇²A - (1 + ic) |A|² A
+//! ```text
+//! dA/dt = A + (1 + ib) ∇²A - (1 + ic) |A|² A
+//! ```
 //!
 //! One step is split after Strang (SIAM J. Numer. Anal. 5, 506, 1968): half a step of growth and
 //! saturation, a whole step of diffusion, half a step of growth and saturation. Each part is

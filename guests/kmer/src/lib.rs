@@ -126,8 +126,8 @@ fn count(
     input.skip(state.input_bytes)?;
     let block_bytes = BLOCK_BYTES.min(settings.buffer_kmers);
     let mut block = vec![0; block_bytes];
-    let mut kmers = Vec::with_capacity(settings.buffer_kmers);
-    kmers.append(&mut state.buffer);
+    let mut kmers = std::mem::take(&mut state.buffer);
+    kmers.reserve_exact(settings.buffer_kmers - kmers.len());
     loop {
         if host.due(state.step) {
             let encoded = state.encode(settings, &kmers);
