@@ -136,6 +136,11 @@ impl WasiView for Guest {
 
 impl FilesystemView for Guest {
     fn filesystem(&mut self) -> FilesystemCtx<'_> {
-        FilesystemCtx { world: &self.stdio.world, clock: &self.now, table: &mut self.table }
+        FilesystemCtx {
+            world: &self.stdio.world,
+            clock: &self.now,
+            pulse: &self.pulse,
+            table: &mut self.table,
+        }
     }
 }

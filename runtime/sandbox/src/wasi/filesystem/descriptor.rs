@@ -15,7 +15,7 @@ use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
 
 use super::{
     FilesystemCtx, MAX_TRANSFER_BYTES, SharedWorld,
-    error::{Answer, FilesystemError},
+    error::{self, Answer, FilesystemError},
     lock, preopens,
     streams::{Place, Reader, Writer},
     types::{
@@ -83,6 +83,7 @@ impl FilesystemCtx<'_> {
 
     /// The handle behind a descriptor, and the world to use it in.
     fn at(&self, descriptor: &Resource<Descriptor>) -> Answer<(MutexGuard<'_, World>, Handle)> {
+        self.pulse.check()?;
         let node = &self.table.get(descriptor)?.node;
         Ok((node.world(), node.handle))
     }
@@ -98,6 +99,7 @@ impl FilesystemCtx<'_> {
         descriptor: &Resource<Descriptor>,
         needed: DescriptorFlags,
     ) -> Answer<Arc<OpenNode>> {
+        self.pulse.check()?;
         let Descriptor { node, flags } = self.table.get(descriptor)?;
         if node.world().stat(node.handle)?.kind == Kind::Directory {
             return Err(ErrorCode::IsDirectory.into());
@@ -114,7 +116,8 @@ impl FilesystemCtx<'_> {
         place: Place,
     ) -> Answer<Resource<DynOutputStream>> {
         let node = self.file(descriptor, DescriptorFlags::WRITE)?;
-        let writer = Writer { node, clock: Arc::clone(self.clock), place };
+        let (clock, pulse) = (Arc::clone(self.clock), self.pulse.clone());
+        let writer = Writer { node, clock, pulse, place };
         let writer: DynOutputStream = Box::new(writer);
         Ok(self.table.push(writer)?)
     }
@@ -138,11 +141,10 @@ impl preopens::Host for FilesystemCtx<'_> {
         Root::ALL
             .iter()
             .map(|&root| {
-                let opened = lock(self.world).open_root(root).map_err(FilesystemError::from);
-                let pushed = opened.and_then(|handle| self.push(handle, root_flags(root)));
-                match pushed {
+                // The interface has no way to refuse.
+                let handle = lock(self.world).open_root(root).map_err(error::end_of_guest)?;
+                match self.push(handle, root_flags(root)) {
                     Ok(descriptor) => Ok((descriptor, format!("/{}", root.name()))),
-                    // The interface has no way to refuse.
                     Err(FilesystemError::Code(code)) => Err(code.into()),
                     Err(FilesystemError::Trap(error)) => Err(error),
                 }
@@ -183,7 +185,7 @@ impl HostDescriptor for FilesystemCtx<'_> {
         offset: u64,
     ) -> Answer<Resource<DynInputStream>> {
         let node = self.file(&fd, DescriptorFlags::READ)?;
-        let reader = Reader { node, offset: Some(offset) };
+        let reader = Reader { node, pulse: self.pulse.clone(), offset: Some(offset) };
         let reader: DynInputStream = Box::new(reader);
         Ok(self.table.push(reader)?)
     }
@@ -333,6 +335,7 @@ impl HostDescriptor for FilesystemCtx<'_> {
         if how.truncate && !how.write {
             return Err(ErrorCode::Invalid.into());
         }
+        self.pulse.check()?;
         let base = self.table.get(&fd)?;
         let now_ns = self.now_ns();
         let (opened, kind) = {
@@ -424,6 +427,7 @@ impl HostDirectoryEntryStream for FilesystemCtx<'_> {
         &mut self,
         stream: Resource<Entries>,
     ) -> Answer<Option<DirectoryEntry>> {
+        self.pulse.check()?;
         let entries = self.table.get_mut(&stream)?;
         let entry = entries
             .directory

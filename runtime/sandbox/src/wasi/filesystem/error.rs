@@ -36,6 +36,24 @@ impl From<ResourceTableError> for FilesystemError {
     }
 }
 
+/// The run is over.
+impl From<Abort> for FilesystemError {
+    fn from(abort: Abort) -> Self {
+        Self::Trap(abort.into())
+    }
+}
+
+/// For functions that cannot refuse: every refusal ends the guest.
+pub(super) fn end_of_guest(refused: Refused) -> wasmtime::Error {
+    match refused {
+        Refused::TooManyOpen(reached) | Refused::Quota(reached) => Abort::from(reached).into(),
+        other => match FilesystemError::from(other) {
+            FilesystemError::Code(code) => code.into(),
+            FilesystemError::Trap(error) => error,
+        },
+    }
+}
+
 impl From<Refused> for FilesystemError {
     fn from(refused: Refused) -> Self {
         let code = match refused {
@@ -56,10 +74,10 @@ impl From<Refused> for FilesystemError {
             }
             // WASI has no code for too many open files.
             Refused::Quota(_) | Refused::TooManyOpen(_) => ErrorCode::Quota,
-            Refused::OutputLimit(reached) => return Self::Trap(Abort::from(reached).into()),
+            Refused::OutputLimit(reached) => return Abort::from(reached).into(),
             Refused::Host(fault) => {
                 let fault = HostFault::new("the job's files could not be used", fault);
-                return Self::Trap(Abort::from(fault).into());
+                return Abort::from(fault).into();
             }
         };
         Self::Code(code)

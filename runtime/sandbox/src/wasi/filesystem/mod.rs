@@ -11,7 +11,8 @@
 //!
 //! Invariants: every answer follows from the world and the virtual clock; nothing blocks; one
 //! call moves at most [`MAX_TRANSFER_BYTES`] to the guest; a fault of the host's disk never
-//! becomes an error code but ends the guest with [`Abort::Fault`](crate::abort::Abort).
+//! becomes an error code but ends the guest with [`Abort::Fault`](crate::abort::Abort). Calls use
+//! no fuel, so each asks whether the run may go on.
 
 mod descriptor;
 mod error;
@@ -45,6 +46,7 @@ mod bindings {
     });
 }
 
+use crate::pulse::Pulse;
 use bindings::wasi::filesystem::{preopens, types};
 
 /// The most bytes that one call gives to the guest, and the most that a stream takes at once.
@@ -67,6 +69,8 @@ pub(crate) struct FilesystemCtx<'a> {
     pub(crate) world: &'a SharedWorld,
     /// Where time stamps come from.
     pub(crate) clock: &'a Arc<dyn Now>,
+    /// Whether the run may go on.
+    pub(crate) pulse: &'a Pulse,
     /// The guest's handles.
     pub(crate) table: &'a mut ResourceTable,
 }

@@ -16,11 +16,12 @@ use wasmtime_wasi_io::{
 };
 
 use super::{MAX_TRANSFER_BYTES, Now, descriptor::OpenNode, error::FilesystemError};
-use crate::abort::Abort;
+use crate::{abort::Abort, pulse::Pulse};
 
 /// Reads a file from a position on.
 pub(super) struct Reader {
     pub(super) node: Arc<OpenNode>,
+    pub(super) pulse: Pulse,
     /// None once it is closed.
     pub(super) offset: Option<u64>,
 }
@@ -33,6 +34,7 @@ impl Pollable for Reader {
 #[async_trait]
 impl InputStream for Reader {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        self.pulse.check().map_err(FilesystemError::from)?;
         let offset = self.offset.ok_or(StreamError::Closed)?;
         if size == 0 {
             return Ok(Bytes::new());
@@ -63,11 +65,13 @@ pub(super) enum Place {
 pub(super) struct Writer {
     pub(super) node: Arc<OpenNode>,
     pub(super) clock: Arc<dyn Now>,
+    pub(super) pulse: Pulse,
     pub(super) place: Place,
 }
 
 impl Writer {
     fn write_bytes(&mut self, bytes: &[u8]) -> StreamResult<()> {
+        self.pulse.check().map_err(FilesystemError::from)?;
         let place = std::mem::replace(&mut self.place, Place::Closed);
         let now_ns = self.clock.now_ns();
         self.place = match place {

@@ -1,6 +1,6 @@
 //! The host functions as a guest would call them, without one.
 
-use std::io::Write as _;
+use std::{io::Write as _, sync::atomic::Ordering};
 
 use hb_files::Input;
 use hb_types::limits::{Limit, LimitReached, Limits};
@@ -17,7 +17,7 @@ use super::{
     },
     *,
 };
-use crate::abort::Abort;
+use crate::{abort::Abort, session::Control};
 
 const START_NS: u64 = 1_700_000_000_000_000_000;
 
@@ -32,6 +32,8 @@ impl Now for Fixed {
 struct Fixture {
     world: SharedWorld,
     clock: Arc<dyn Now>,
+    pulse: Pulse,
+    control: Control,
     table: ResourceTable,
 }
 
@@ -51,7 +53,10 @@ impl Fixture {
         let scratch = tempfile::tempfile().unwrap();
         let world = World::new(scratch, limits, START_NS, inputs).unwrap();
         let world = Arc::new(Mutex::new(world));
-        let mut fixture = Self { world, clock: Arc::new(Fixed), table: ResourceTable::new() };
+        let control = Control::default();
+        let pulse = Pulse::new(&control, limits);
+        let table = ResourceTable::new();
+        let mut fixture = Self { world, clock: Arc::new(Fixed), pulse, control, table };
         let directories = fixture.ctx().get_directories().unwrap();
         let names: Vec<&str> = directories.iter().map(|(_, name)| name.as_str()).collect();
         assert_eq!(names, ["/job", "/out", "/in"]);
@@ -61,7 +66,12 @@ impl Fixture {
     }
 
     fn ctx(&mut self) -> FilesystemCtx<'_> {
-        FilesystemCtx { world: &self.world, clock: &self.clock, table: &mut self.table }
+        FilesystemCtx {
+            world: &self.world,
+            clock: &self.clock,
+            pulse: &self.pulse,
+            table: &mut self.table,
+        }
     }
 
     fn open(
@@ -336,6 +346,39 @@ fn a_failing_host_ends_the_guest_and_is_never_an_error_code() {
         panic!("the scratch file cannot be read");
     };
     assert!(matches!(error.downcast_ref(), Some(Abort::Fault(_))));
+}
+
+#[test]
+fn a_cancelled_run_ends_at_its_next_call() {
+    let (mut fixture, roots) = Fixture::new(&Limits::default());
+    let file = fixture.create(&roots.job, "f");
+    let reader = fixture.reader(&file, 0);
+    let writer = fixture.ctx().append_via_stream(same(&file)).unwrap();
+    fixture.control.cancel.store(true, Ordering::Relaxed);
+    let mut ctx = fixture.ctx();
+    let ends = [
+        ctx.write(same(&file), vec![1], 0).map(drop),
+        ctx.stat(same(&file)).map(drop),
+        ctx.set_size(same(&file), 5),
+        ctx.create_directory_at(same(&roots.job), "d".to_owned()),
+        fixture.open(&roots.job, "g", OpenFlags::CREATE, DescriptorFlags::WRITE).map(drop),
+    ];
+    for answer in ends {
+        let Err(FilesystemError::Trap(error)) = answer else { panic!("{answer:?}") };
+        assert!(matches!(error.downcast_ref(), Some(Abort::Cancelled)));
+    }
+    let Err(StreamError::Trap(_)) = fixture.write(&writer, b"x") else { panic!("it went on") };
+    let Err(StreamError::Trap(_)) = fixture.table.get_mut(&reader).unwrap().read(1) else {
+        panic!("it went on");
+    };
+}
+
+#[test]
+fn a_limit_below_the_given_directories_ends_the_guest_by_its_name() {
+    let (mut fixture, _roots) = Fixture::new(&Limits { open_files: 5, ..Limits::default() });
+    let error = fixture.ctx().get_directories().unwrap_err();
+    let Some(Abort::Limit(reached)) = error.downcast_ref() else { panic!("{error:?}") };
+    assert_eq!((reached.limit, reached.value, reached.wanted), (Limit::OpenFiles, 5, 6));
 }
 
 #[test]
