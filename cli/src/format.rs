@@ -44,13 +44,21 @@ pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(header.iter().copied());
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     table
 }
 
 /// Prints lines to standard output; a reader that has gone away is no error.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
-    ignore_gone_reader(writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()))
+    let lines = text.lines().map(str::trim_end);
+    let mut written = Ok(());
+    for line in lines {
+        written = written.and_then(|()| writeln!(out, "{line}"));
+    }
+    ignore_gone_reader(written.and_then(|()| out.flush()))
 }
 
 /// Prints a JSON value, readable on a terminal and compact elsewhere.

@@ -134,7 +134,7 @@ pub fn show(invocation: &Invocation<'_>, name: &str) -> anyhow::Result<u8> {
     ];
     if let Some(conclusion) = &job.conclusion {
         lines.push(("outcome", format::outcome(&conclusion.outcome)));
-        if !conclusion.explanation.message.is_empty() {
+        if !conclusion.outcome.is_success() {
             lines.push(("because", conclusion.explanation.message.clone()));
         }
         lines.extend(conclusion.explanation.backtrace.iter().map(|f| ("  at", f.clone())));
@@ -288,7 +288,8 @@ fn life(job: &Job) -> Vec<Entry> {
     if let Some(conclusion) = &job.conclusion {
         let outcome = format::outcome(&conclusion.outcome);
         let message = &conclusion.explanation.message;
-        let because = if message.is_empty() { String::new() } else { format!(": {message}") };
+        let because =
+            if conclusion.outcome.is_success() { String::new() } else { format!(": {message}") };
         entries.push(Entry {
             at_ns: conclusion.at_ns,
             what: format!("ended, {outcome}{because}"),

@@ -233,7 +233,7 @@ fn answer(
 fn conclude(invocation: &Invocation<'_>, job: &Job, console: &Console<'_>) -> anyhow::Result<u8> {
     let conclusion = job.conclusion.as_ref().context("the job has no outcome")?;
     let outcome = format::outcome(&conclusion.outcome);
-    if !conclusion.explanation.message.is_empty() {
+    if !conclusion.outcome.is_success() {
         console.complain(&conclusion.explanation.message);
         for frame in &conclusion.explanation.backtrace {
             console.complain(&format!("  at {frame}"));

@@ -84,8 +84,7 @@ impl Host {
         let layout = Layout::new(root);
         let directory = |source| OpenHostError::Directory { path: root.to_owned(), source };
         let disk = RealDisk::open(root).map_err(directory)?;
-        let lock = disk.lock(layout::LOCK).map_err(directory)?;
-        let Some(lock) = lock else {
+        let Some(lock) = crate::ownership::take(&disk).map_err(directory)? else {
             let owner = disk.lock_owner(layout::LOCK);
             return Err(OpenHostError::InUse { path: root.to_owned(), owner });
         };

@@ -18,6 +18,7 @@ mod host;
 pub mod journal;
 mod layout;
 mod observer;
+mod ownership;
 mod submit;
 mod verify;
 mod view;
