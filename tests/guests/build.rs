@@ -220,27 +220,24 @@ fn put(from: &Path, place: &Path, name: &str, root: &Path) -> Result<()> {
 /// The part of the library that depends on which guests there are.
 fn generate(place: &Path, rust: &[String], c: &[String], clang: bool) -> Result<String> {
     let place = place.to_str().ok_or("the path of the repository is not UTF-8")?;
-    let path = |name: &str| format!("{place}/{name}.wasm");
-    let function = |name: &str| name.replace('-', "_");
+    let constant = |name: &str| name.replace('-', "_").to_uppercase();
+    let no_clang = (!clang).then(|| format!("{NO_CLANG}: {INSTALL_CLANG}"));
+    let mut guests: Vec<_> = rust.iter().map(|name| (name, "a component", None)).collect();
+    guests.extend(c.iter().map(|name| (name, "a module for WASI preview 1", no_clang.as_ref())));
     let mut items = Vec::new();
-    for name in rust {
-        items.push(format!("/// The guest `{name}`, a component."));
-        items.push(format!("pub fn {}() -> &'static Path {{", function(name)));
-        items.push(format!("    Path::new({:?})\n}}\n", path(name)));
+    for (name, what, skipped) in &guests {
+        items.push(format!("/// The guest `{name}`, {what}."));
+        items.push(format!("pub const {}: Guest = Guest {{", constant(name)));
+        items.push(format!("    name: {name:?},\n    path: \"{place}/{name}.wasm\","));
+        items.push(format!("    skipped: {skipped:?},\n}};\n"));
     }
-    for name in c {
-        let path = clang.then(|| path(name));
-        items.push(format!("/// The guest `{name}`, a module for WASI preview 1; none where"));
-        items.push(format!("/// there is {NO_CLANG}."));
-        items.push(format!("pub fn {}() -> Option<&'static Path> {{", function(name)));
-        items.push(format!("    or_skipped({name:?}, {path:?})\n}}\n"));
-    }
-    let all: Vec<&String> = rust.iter().chain(c).collect();
-    items.push(format!("/// The names of all guests.\npub const NAMES: &[&str] = &{all:?};\n"));
-    items.push(format!("const NO_CLANG: &str = \"{NO_CLANG}: {INSTALL_CLANG}\";\n"));
-    items.push("#[doc(hidden)]\n#[macro_export]\nmacro_rules! __foreach_guest {".to_owned());
+    items.push("/// All guests.\npub const ALL: &[Guest] = &[".to_owned());
+    items.extend(guests.iter().map(|(name, ..)| format!("    {},", constant(name))));
+    items.push("];\n\n#[doc(hidden)]\n#[macro_export]\nmacro_rules! __foreach_guest {".to_owned());
     items.push("    ($each:ident) => {".to_owned());
-    items.extend(all.iter().map(|name| format!("        $each!({});", function(name))));
+    items.extend(
+        guests.iter().map(|(name, ..)| format!("        $each!({});", name.replace('-', "_"))),
+    );
     items.push("    };\n}\n".to_owned());
     Ok(items.join("\n"))
 }

@@ -12,7 +12,7 @@ use std::{
 
 use hackbrain::Host;
 
-/// Multiplications in one unit of work; a unit takes about a millisecond.
+/// Multiplications in one unit of work; a unit takes one or two milliseconds.
 const UNIT: u64 = 1 << 19;
 
 /// What is asked for.

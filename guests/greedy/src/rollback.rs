@@ -17,7 +17,7 @@ use crate::{Ended, number};
 
 /// Lines printed after the checkpoint.
 const FLOOD_LINES: u32 = 2000;
-/// Turns in one unit of the silence; a unit takes about a millisecond.
+/// Turns in one unit of the silence; a unit takes one or two milliseconds.
 const UNIT: u64 = 1 << 19;
 
 /// The argument is the length of the silence in units; 2000 unless told otherwise.

@@ -217,6 +217,10 @@ impl State {
         if state.first_run > state.next_run || buffer > settings.buffer_kmers as u64 {
             return Err(malformed("the header contradicts itself"));
         }
+        // A merge has a cursor for each run that takes part in it, or has not begun.
+        if cursors != 0 && cursors != state.runs().min(settings.fan_in as u64) {
+            return Err(malformed("it has cursors for other runs than there are"));
+        }
         let mut next = || numbers.next().expect("they were counted above");
         state.cursors = (0..cursors)
             .map(|_| Cursor { offset_bytes: next(), kmer: next(), count: next() })
@@ -261,6 +265,20 @@ mod tests {
         let bytes = state.encode(&settings, &state.buffer);
         for length in 0..bytes.len() {
             State::decode(&bytes[..length], &settings).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_refused_or_read_as_another_state() {
+        let settings = Settings::default();
+        let state = sample(&settings);
+        let bytes = state.encode(&settings, &state.buffer);
+        for bit in 0..8 * bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(other) = State::decode(&flipped, &settings) {
+                assert_ne!(other, state, "bit {bit} means nothing");
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The guests, built from source by this crate's build script, and where they lie.
 //!
-//! Owns nothing but paths. `cargo build --release -p hb-guests` leaves every guest in
+//! Owns nothing but paths: `HELLO.path()`, and so on for each name in capitals. `cargo build --release -p hb-guests` leaves every guest in
 //! `target/guests/NAME.wasm`. A test file that calls [`foreach_guest!`] compiles only if it has a
 //! test for each guest, by its name.
 
@@ -11,15 +11,31 @@ use std::{
 
 include!(concat!(env!("OUT_DIR"), "/guests.rs"));
 
-/// The path of a guest that needs a compiler which not every machine has; says so where it was
-/// not built. With `HB_REQUIRE_ALL=1` the build fails instead.
-fn or_skipped(name: &str, path: Option<&'static str>) -> Option<&'static Path> {
-    if path.is_none() {
-        // Past the test harness, which hides what passing tests print. Whether anybody reads it
-        // does not matter to the test.
-        let _ = writeln!(io::stderr(), "skipped: {name}: {NO_CLANG}");
+/// A guest that was built, or could not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guest {
+    /// Its name: a crate in `guests/` or a file in `guests/c`.
+    pub name: &'static str,
+    path: &'static str,
+    skipped: Option<&'static str>,
+}
+
+impl Guest {
+    /// Where it lies.
+    pub fn path(&self) -> &'static Path {
+        Path::new(self.path)
     }
-    path.map(Path::new)
+
+    /// Whether it could not be built on this machine; if so, says why on standard error. With
+    /// `HB_REQUIRE_ALL=1` the build fails instead.
+    pub fn is_skipped(&self) -> bool {
+        if let Some(reason) = self.skipped {
+            // Past the test harness, which hides what passing tests print. Whether anybody reads
+            // it does not matter to the test.
+            let _ = writeln!(io::stderr(), "skipped: {}: {reason}", self.name);
+        }
+        self.skipped.is_some()
+    }
 }
 
 /// Calls the macro that it is given once for each guest, with the guest's name (`-` as `_`).
