@@ -61,23 +61,25 @@ fn try_adapt(module: &[u8]) -> Result<Vec<u8>, String> {
             )
         })
         .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| one_line(format!("{error:#}")))
+        .map_err(|error| one_line(&format!("{error:#}")))
 }
 
 /// Says in the module's metadata what types its imports have.
 fn embed(interfaces: &BTreeSet<&str>, module: &mut Vec<u8>) -> Result<(), String> {
-    let imports: String =
-        interfaces.iter().map(|interface| format!("import {interface};\n")).collect();
-    let world = format!("package hackbrain:adapted;\nworld program {{\n{imports}}}");
+    let mut world = "package hackbrain:adapted;\nworld program {\n".to_owned();
+    for interface in interfaces {
+        world.extend(["import ", interface, ";\n"]);
+    }
+    world.push('}');
     let mut resolve = Resolve::default();
     resolve.push_str("job.wit", JOB_WIT).expect("our own interfaces parse");
     let package = resolve.push_str("adapted.wit", &world).expect("our own world parses");
     let world = resolve.select_world(&[package], Some("program")).expect("it was just made");
     embed_component_metadata(module, &resolve, world, StringEncoding::UTF8)
-        .map_err(|error| one_line(format!("{error:#}")))
+        .map_err(|error| one_line(&format!("{error:#}")))
 }
 
-fn one_line(message: impl ToString) -> String {
+fn one_line(message: &impl ToString) -> String {
     text::printable(&message.to_string(), MESSAGE_BYTES)
 }
 

@@ -72,7 +72,7 @@ fn arithmetic(config: &mut Config) {
     config.cranelift_nan_canonicalization(true).relaxed_simd_deterministic(true);
 }
 
-/// What Rust, C and TinyGo emit for WASI 0.2 and preview 1, and nothing else.
+/// What Rust, C and `TinyGo` emit for WASI 0.2 and preview 1, and nothing else.
 fn features(config: &mut Config) {
     config
         .wasm_bulk_memory(true)

@@ -130,7 +130,9 @@ pub enum PrepareError {
         source: io::Error,
     },
     /// The engine refused what its own compiler made, twice.
-    #[error("the engine does not accept its own compiled code: {message}; remove the cache directory")]
+    #[error(
+        "the engine does not accept its own compiled code: {message}; remove the cache directory"
+    )]
     Engine {
         /// What it says.
         message: String,

@@ -25,8 +25,9 @@ use crate::{
         clocks::{ClocksView, VirtualClock},
         filesystem::{FilesystemCtx, FilesystemView, Now},
         io::IoView,
+        names::NamesView,
         random::Random,
-        stdio::{Stdio, StdioView},
+        stdio::{Stdin, Stdio, StdioView},
     },
 };
 
@@ -65,7 +66,7 @@ impl Guest {
                 world: Arc::new(Mutex::new(world)),
                 lease: lease.clone(),
                 pulse: pulse.clone(),
-                stdin: Arc::new(launch.stdin),
+                stdin: Arc::new(Mutex::new(Stdin::new(launch.stdin))),
             },
             job: Job::new(lease),
             pulse,
@@ -86,6 +87,7 @@ impl Guest {
             clock_ns: self.clock.elapsed_ns(),
             secure_random_bytes: self.random.secure.position(),
             insecure_random_bytes: self.random.insecure.position(),
+            stdin_bytes: self.stdio.source().read_bytes(),
             next_content: self.world().next_content(),
         }
     }
@@ -116,6 +118,10 @@ impl Guest {
 
     pub(crate) fn command_line(&mut self) -> WasiCliCtxView<'_> {
         self.cli()
+    }
+
+    pub(crate) fn names(&mut self) -> NamesView<'_> {
+        NamesView { pulse: &self.pulse, table: &mut self.table }
     }
 
     pub(crate) fn network(&mut self) -> WasiSocketsCtxView<'_> {

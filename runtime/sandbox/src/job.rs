@@ -129,9 +129,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     progress.func_wrap("report", |store, (done, total): (u64, Option<u64>)| {
         report(store, done, total)
     })?;
-    progress.func_wrap("metric", |store, (name, value): (WasmStr, f64)| {
-        metric(store, &name, value)
-    })?;
+    progress
+        .func_wrap("metric", |store, (name, value): (WasmStr, f64)| metric(store, &name, value))?;
     progress.func_wrap("note", |store, (note_text,): (WasmStr,)| note(store, &note_text))?;
 
     let mut process = linker.instance("hackbrain:job/process@0.1.0")?;
@@ -161,11 +160,8 @@ fn restore(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<Option<Sna
                 &*restored.source,
             )
             .map_err(|error| HostFault::new("a checkpoint could not be put back", error))?;
-        let snapshot = Snapshot {
-            sequence: restored.sequence,
-            step: restored.step,
-            state: restored.state,
-        };
+        let snapshot =
+            Snapshot { sequence: restored.sequence, step: restored.step, state: restored.state };
         Ok(Some((snapshot, restored.counters, restored.progress)))
     })?;
     let Some((snapshot, counters, progress)) = given.map_err(Abort::Fault)? else {
@@ -176,6 +172,9 @@ fn restore(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<Option<Sna
     guest.job.settle = Some((snapshot.step, counters));
     // The notes of the checkpoint are in the job's trace already.
     guest.job.progress = Progress { notes: Vec::new(), ..progress };
+    guest.stdio.source().seek(counters.stdin_bytes).map_err(|error| {
+        Abort::Fault(HostFault::new("standard input cannot be taken up where it stood", error))
+    })?;
     let fuel_left = guest.set_counters(&counters);
     store.set_fuel(fuel_left)?;
     Ok(Some(snapshot))

@@ -44,17 +44,13 @@ pub(crate) enum Conclusion {
 }
 
 /// Reads what came of a guest.
-pub(crate) fn conclude(
-    result: wasmtime::Result<Result<(), ()>>,
-    limits: &Limits,
-) -> Conclusion {
+pub(crate) fn conclude(result: wasmtime::Result<Result<(), ()>>, limits: &Limits) -> Conclusion {
     let error = match result {
         Ok(Ok(())) => return exited(0),
         Ok(Err(())) => return exited(1),
         Err(error) => error,
     };
-    let backtrace =
-        error.downcast_ref::<WasmBacktrace>().map(describe).unwrap_or_default();
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(describe).unwrap_or_default();
     let (outcome, message) = match error.downcast::<Abort>() {
         Ok(Abort::Exit(code)) => return exited(code),
         Ok(Abort::Stopped) => return Conclusion::Stopped,
@@ -86,10 +82,7 @@ fn trapped(trap: TrapKind) -> Outcome {
 }
 
 /// What wasmtime or wasmtime-wasi says.
-fn engine_error(
-    error: &wasmtime::Error,
-    limits: &Limits,
-) -> Result<(Outcome, String), Conclusion> {
+fn engine_error(error: &wasmtime::Error, limits: &Limits) -> Result<(Outcome, String), Conclusion> {
     let limit = |limit| {
         let reached = LimitReached { limit, value: limits.get(limit), wanted: 0 };
         Ok((Outcome::Limit { reached }, reached.to_string()))
@@ -97,7 +90,11 @@ fn engine_error(
     if let Some(trap) = error.downcast_ref::<Trap>() {
         return match trap {
             Trap::OutOfFuel => limit(Limit::Fuel),
-            trap => Ok((trapped(trap_kind(*trap)), format!("the guest trapped: {trap}"))),
+            trap => {
+                let name = trap.to_string();
+                let name = name.strip_prefix("wasm trap: ").unwrap_or(&name);
+                Ok((trapped(trap_kind(*trap)), format!("the guest trapped: {name}")))
+            }
         };
     }
     if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {

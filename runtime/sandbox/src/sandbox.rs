@@ -79,8 +79,8 @@ impl Sandbox {
         wasi::add_to_linker(&mut linker).map_err(on_engine)?;
         job::add_to_linker(&mut linker).map_err(on_engine)?;
         let path = options.cache_dir;
-        let cache = Cache::open(path.clone())
-            .map_err(|source| SandboxError::Cache { path, source })?;
+        let cache =
+            Cache::open(path.clone()).map_err(|source| SandboxError::Cache { path, source })?;
         Ok(Self {
             compatibility: engine::compatibility(&engine),
             engine,

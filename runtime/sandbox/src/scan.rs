@@ -340,8 +340,7 @@ impl Scan {
 
     fn core_import(&mut self, import: &wasmparser::Import<'_>) {
         let is_function = matches!(import.ty, TypeRef::Func(_));
-        let is_known =
-            import.module == "wasi_snapshot_preview1" || is_known(import.module);
+        let is_known = import.module == "wasi_snapshot_preview1" || is_known(import.module);
         if !(is_function && is_known) {
             self.unknown(&format!("{}.{}", import.module, import.name));
         }
@@ -391,11 +390,8 @@ impl Scan {
         if root.is_program {
             return Ok(root.kind);
         }
-        let exports = if root.exports.is_empty() {
-            "nothing".to_owned()
-        } else {
-            root.exports.join(", ")
-        };
+        let exports =
+            if root.exports.is_empty() { "nothing".to_owned() } else { root.exports.join(", ") };
         let (what, wanted) = match root.kind {
             Kind::Module => ("this core module", "`_start`, as a program for wasm32-wasip1 does"),
             Kind::Component => {

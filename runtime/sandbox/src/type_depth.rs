@@ -58,19 +58,15 @@ impl TypeDepths {
     fn depth(&mut self, ty: &ComponentType<'_>) -> u32 {
         let inner = match ty {
             ComponentType::Defined(defined) => self.defined(defined),
-            ComponentType::Func(function) => self.deepest(
-                function.params.iter().map(|(_, ty)| *ty).chain(function.result),
-            ),
-            ComponentType::Component(declarations) => {
-                self.scope(|scope| {
-                    declarations.iter().map(|one| scope.component_declaration(one)).max()
-                })
+            ComponentType::Func(function) => {
+                self.deepest(function.params.iter().map(|(_, ty)| *ty).chain(function.result))
             }
-            ComponentType::Instance(declarations) => {
-                self.scope(|scope| {
-                    declarations.iter().map(|one| scope.instance_declaration(one)).max()
-                })
-            }
+            ComponentType::Component(declarations) => self.scope(|scope| {
+                declarations.iter().map(|one| scope.component_declaration(one)).max()
+            }),
+            ComponentType::Instance(declarations) => self.scope(|scope| {
+                declarations.iter().map(|one| scope.instance_declaration(one)).max()
+            }),
             ComponentType::Resource { .. } => 0,
         };
         inner.saturating_add(1)
@@ -136,7 +132,8 @@ impl TypeDepths {
                 self.lookup(count, index)
             }
             ComponentAlias::InstanceExport {
-                kind: wasmparser::ComponentExternalKind::Type, ..
+                kind: wasmparser::ComponentExternalKind::Type,
+                ..
             } => {
                 self.unknown();
                 1

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::io::{Seek, Write};
+
 use common::{
     Bench, Ledger, launch,
     program::{program, stepper},
@@ -174,8 +176,7 @@ fn fuel_is_not_refilled_by_another_attempt() {
         attempts += 1;
         ledger.new_attempt(Some(1));
         let launch = hb_sandbox::Launch { limits: limits.clone(), ..launch() };
-        let ended =
-            bench.sandbox.run(&prepared, launch, &mut ledger, &Control::default()).unwrap();
+        let ended = bench.sandbox.run(&prepared, launch, &mut ledger, &Control::default()).unwrap();
         if let Ended::Finished(ending) = ended {
             break ending;
         }
@@ -221,4 +222,46 @@ fn metrics_and_notes_are_kept_printable_and_counted() {
     assert!(end.notes[0].len() <= 4_100 && end.notes[0].ends_with('…'));
     assert!(end.notes[1_000].starts_with("501 further notes"), "{}", end.notes[1_000]);
     assert!(end.notes[1_001].starts_with("501 values"), "{}", end.notes[1_001]);
+}
+
+#[test]
+fn standard_input_is_taken_up_where_the_checkpoint_left_it() {
+    let bench = Bench::new();
+    // Reads three bytes, prints them and saves, until nothing comes.
+    let source = program(
+        "(global $step (mut i64) (i64.const 0))",
+        "(call $restore (i32.const 256))
+         (if (i32.load8_u (i32.const 256)) (then
+            (global.set $step (i64.load (i32.const 272)))))
+         (i32.store (i32.const 512) (i32.const 2000)) (i32.store (i32.const 516) (i32.const 3))
+         (loop $more
+            (if (call $fd_read (i32.const 0) (i32.const 512) (i32.const 1) (i32.const 520))
+                (then unreachable))
+            (call $print (i32.const 2000) (i32.load (i32.const 520)))
+            (global.set $step (i64.add (global.get $step) (i64.const 1)))
+            (drop (call $save (global.get $step) (i32.const 0) (i32.const 0)))
+            (br_if $more (i32.load (i32.const 520))))",
+    );
+    let prepared = bench.prepare_text(&source).unwrap();
+    let text = "what is read before a checkpoint is not read again";
+    let mut ledger = Ledger::default();
+    for attempt in 1.. {
+        ledger.new_attempt(Some(2));
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file.rewind().unwrap();
+        let launch = hb_sandbox::Launch { stdin: Some(file), ..launch() };
+        let ended = bench.sandbox.run(&prepared, launch, &mut ledger, &Control::default()).unwrap();
+        if matches!(ended, Ended::Finished(_)) {
+            assert!(attempt > 3);
+            break;
+        }
+    }
+    assert_eq!(ledger.end().stdout(), text);
+    assert_eq!(ledger.end().counters.stdin_bytes, text.len() as u64);
+
+    // Without the input that it had, the job cannot be taken up.
+    ledger.new_attempt(None);
+    let fault = bench.sandbox.run(&prepared, launch(), &mut ledger, &Control::default());
+    assert!(fault.is_err_and(|fault| fault.to_string().contains("standard input")));
 }

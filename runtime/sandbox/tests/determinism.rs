@@ -164,13 +164,12 @@ fn waiting_advances_the_clock_to_the_nearest_deadline_and_only_if_nothing_else_i
         // Two at the same time are both ready.
         format!("{} {}", three(5_000, 9_000, 5_000), answer(2, 0, 5_000)),
         // A deadline that was only asked about does not shorten or lengthen another wait.
-        format!(
-            "(local.set $a (call $after (i64.const 100)))
+        "(local.set $a (call $after (i64.const 100)))
              (call $check (i32.eqz (call $ready (local.get $a))))
              (call $block (call $after (i64.const 7_000)))
              (call $check (call $ready (local.get $a)))
              (call $check (i64.eq (call $now) (i64.const 7_000)))"
-        ),
+            .to_owned(),
         // What is ready wins over what would make time pass.
         format!(
             "(local.set $a (call $after (i64.const 1_000_000)))

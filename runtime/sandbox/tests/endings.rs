@@ -93,10 +93,7 @@ fn each_trap_has_its_name() {
         ("(call_indirect (type $void) (i32.const 1))", TrapKind::IndirectCallToNull),
         ("(call_indirect (type $void) (i32.const 0))", TrapKind::BadSignature),
         ("(drop (i32.div_u (i32.const 1) (i32.const 0)))", TrapKind::DivisionByZero),
-        (
-            "(drop (i32.div_s (i32.const 0x80000000) (i32.const -1)))",
-            TrapKind::IntegerOverflow,
-        ),
+        ("(drop (i32.div_s (i32.const 0x80000000) (i32.const -1)))", TrapKind::IntegerOverflow),
         ("(drop (i32.trunc_f64_s (f64.const nan)))", TrapKind::BadConversionToInteger),
         ("(drop (call $deep (i64.const 0)))", TrapKind::StackOverflow),
     ] {
@@ -205,8 +202,7 @@ fn tables_have_a_limit() {
 #[test]
 fn instances_have_a_limit() {
     let bench = Bench::new();
-    let (ending, _) =
-        bench.end_with(&program("", ""), launch_with(|limits| limits.instances = 2));
+    let (ending, _) = bench.end_with(&program("", ""), launch_with(|limits| limits.instances = 2));
     assert_eq!(ending.outcome, limit(Limit::Instances, 2, 0));
 }
 
@@ -223,7 +219,7 @@ fn an_output_stream_ends_at_its_limit_and_keeps_what_fitted() {
         let (ending, ledger) = bench.end_with(&program("", &body), launch);
         assert_eq!(ending.outcome, limit(which, 100_050, 100_100));
         let id = hb_types::capture::ContentId(stream);
-        assert_eq!(ledger.end().bytes(id), [b'x'; 100_050]);
+        assert_eq!(ledger.end().bytes(id), vec![b'x'; 100_050]);
         let shown: usize = ledger.live.iter().map(|(_, bytes)| bytes.len()).sum();
         assert_eq!(shown, 100_050);
         let expected = if stream == 1 { Stream::Stdout } else { Stream::Stderr };
@@ -243,8 +239,7 @@ fn checkpoints_have_a_size_and_a_number() {
         bench.end_with(&source, launch_with(|limits| limits.checkpoint_bytes = 10));
     assert_eq!(ending.outcome, limit(Limit::CheckpointBytes, 10, 11));
     assert_eq!(ledger.points.len(), 1);
-    let (ending, ledger) =
-        bench.end_with(&source, launch_with(|limits| limits.checkpoints = 1));
+    let (ending, ledger) = bench.end_with(&source, launch_with(|limits| limits.checkpoints = 1));
     assert_eq!(ending.outcome, limit(Limit::Checkpoints, 1, 2));
     assert_eq!(ledger.points.len(), 1);
 }
@@ -253,8 +248,7 @@ fn checkpoints_have_a_size_and_a_number() {
 fn one_host_call_copies_only_so_much() {
     let bench = Bench::new();
     let source = program("", "(call $note (i32.const 0) (i32.const 5000))");
-    let (ending, _) =
-        bench.end_with(&source, launch_with(|limits| limits.hostcall_bytes = 4_999));
+    let (ending, _) = bench.end_with(&source, launch_with(|limits| limits.hostcall_bytes = 4_999));
     assert_eq!(ending.outcome, limit(Limit::HostcallBytes, 4_999, 0));
 }
 
@@ -294,8 +288,10 @@ fn a_cancellation_and_a_deadline_stop_an_endless_loop_whatever_it_calls() {
         "(loop $forever (call $print (i32.const 0) (i32.const 0)) (br $forever))",
     ] {
         let prepared = bench.prepare_text(&program("", body)).unwrap();
-        let control =
-            Control { deadline: Some(Instant::now() + Duration::from_millis(30)), ..Control::default() };
+        let control = Control {
+            deadline: Some(Instant::now() + Duration::from_millis(30)),
+            ..Control::default()
+        };
         let mut launch = launch();
         launch.limits.deadline_ms = 30;
         launch.limits.fuel = u64::MAX;
@@ -358,10 +354,7 @@ fn a_fault_of_the_host_is_no_outcome_of_the_job() {
     let bench = Bench::new();
     for (body, expected) in [
         ("(call $restore (i32.const 256))", "the ledger is gone"),
-        (
-            "(drop (call $save (i64.const 1) (i32.const 0) (i32.const 0)))",
-            "the disk is full",
-        ),
+        ("(drop (call $save (i64.const 1) (i32.const 0) (i32.const 0)))", "the disk is full"),
         ("", "nothing can be finished"),
     ] {
         let prepared = bench.prepare_text(&program("", body)).unwrap();

@@ -205,11 +205,17 @@ fn each_kind_of_wrong_input_has_its_own_words() {
     says(&error, &["not WebAssembly"]);
     let library = binary(&bench, r#"(module (func (export "add")) (memory (export "memory") 1))"#);
     says(&refusal(&bench, &library), &["core module", "add", "_start"]);
-    let library = binary(&bench, r#"(component (component $c) (instance $i (instantiate $c))
-        (export "demo:calc/sum@1.0.0" (instance $i)))"#);
+    let library = binary(
+        &bench,
+        r#"(component (component $c) (instance $i (instantiate $c))
+        (export "demo:calc/sum@1.0.0" (instance $i)))"#,
+    );
     says(&refusal(&bench, &library), &["demo:calc/sum@1.0.0", "wasi:cli/run"]);
-    let foreign = binary(&bench, r#"(module (import "env" "evil\1b[31m" (func))
-        (import "wasi_unstable" "fd_write" (func)) (func (export "_start")))"#);
+    let foreign = binary(
+        &bench,
+        r#"(module (import "env" "evil\1b[31m" (func))
+        (import "wasi_unstable" "fd_write" (func)) (func (export "_start")))"#,
+    );
     says(&refusal(&bench, &foreign), &["env.evil\\u{1b}", "wasi_unstable.fd_write"]);
     let mut imports = String::new();
     for number in 0..20 {
@@ -219,8 +225,11 @@ fn each_kind_of_wrong_input_has_its_own_words() {
     says(&refusal(&bench, &foreign), &["demo:x/y0@0.1.0", "demo:x/y4@0.1.0", "and 15 more"]);
     let later = binary(&bench, r#"(component (import "wasi:cli/environment@0.3.0" (instance)))"#);
     says(&refusal(&bench, &later), &["wasi:cli/environment@0.3.0"]);
-    let threads = binary(&bench, r#"(module (memory (export "memory") 1 1 shared)
-        (func (export "_start") (drop (i32.atomic.load (i32.const 0)))))"#);
+    let threads = binary(
+        &bench,
+        r#"(module (memory (export "memory") 1 1 shared)
+        (func (export "_start") (drop (i32.atomic.load (i32.const 0)))))"#,
+    );
     says(&refusal(&bench, &threads), &["not valid here", "threads"]);
     let missing = binary(
         &bench,

@@ -100,6 +100,8 @@ pub struct Counters {
     pub secure_random_bytes: u64,
     /// Bytes drawn from the insecure random stream.
     pub insecure_random_bytes: u64,
+    /// Bytes read from standard input.
+    pub stdin_bytes: u64,
     /// The number that the next new file gets.
     pub next_content: u64,
 }

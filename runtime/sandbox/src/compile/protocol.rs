@@ -117,6 +117,7 @@ impl<'a> Response<'a> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

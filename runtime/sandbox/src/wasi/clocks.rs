@@ -37,6 +37,7 @@ const NOBODY_WAITS: u64 = u64::MAX;
 
 /// The clocks of one job. Only one thread uses it; the atomics make it shareable with pollables.
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "the postfix is the unit")]
 pub(crate) struct VirtualClock {
     start_ns: u64,
     elapsed_ns: AtomicU64,

@@ -7,6 +7,7 @@
 pub(crate) mod clocks;
 pub(crate) mod filesystem;
 pub(crate) mod io;
+pub(crate) mod names;
 pub(crate) mod random;
 pub(crate) mod stdio;
 
@@ -70,7 +71,7 @@ fn network(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     let options = sockets::network::LinkOptions::default();
     sockets::instance_network::add_to_linker::<Guest, WasiSockets>(linker, Guest::network)?;
     sockets::network::add_to_linker::<Guest, WasiSockets>(linker, &options, Guest::network)?;
-    sockets::ip_name_lookup::add_to_linker::<Guest, WasiSockets>(linker, Guest::network)?;
+    sockets::ip_name_lookup::add_to_linker::<Guest, names::HasNames>(linker, Guest::names)?;
     sockets::tcp_create_socket::add_to_linker::<Guest, WasiSockets>(linker, Guest::network)?;
     sockets::udp_create_socket::add_to_linker::<Guest, WasiSockets>(linker, Guest::network)?;
     sockets::tcp::add_to_linker::<Guest, WasiSockets>(linker, Guest::network)?;

@@ -1,7 +1,7 @@
 //! Random numbers that a repetition draws again.
 //!
 //! Owns: two streams of bytes and one constant, all determined by the job's seed. Each stream is
-//! ChaCha with 20 rounds (RFC 8439's block function) keyed by the seed, told apart by the stream
+//! `ChaCha` with 20 rounds (RFC 8439's block function) keyed by the seed, told apart by the stream
 //! number, and addressed by the position of a byte, so that a position is all that a checkpoint
 //! must keep.
 //!
@@ -140,6 +140,7 @@ impl insecure_seed::Host for Random {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

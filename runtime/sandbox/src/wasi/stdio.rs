@@ -6,8 +6,8 @@
 
 use std::{
     fs::File,
-    io::{ErrorKind, Read},
-    sync::{Arc, Mutex, PoisonError},
+    io::{self, ErrorKind, Read, Seek, SeekFrom},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use hb_files::{Refused, World};
@@ -36,7 +36,67 @@ pub(crate) struct Stdio {
     pub(crate) world: Arc<Mutex<World>>,
     pub(crate) lease: Lease,
     pub(crate) pulse: Pulse,
-    pub(crate) stdin: Arc<Option<File>>,
+    pub(crate) stdin: Arc<Mutex<Stdin>>,
+}
+
+impl Stdio {
+    /// Standard input. A panic while the lock was held ends the run anyway.
+    pub(crate) fn source(&self) -> MutexGuard<'_, Stdin> {
+        self.stdin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is read as standard input, and how far it was read.
+pub(crate) struct Stdin {
+    file: Option<File>,
+    read_bytes: u64,
+}
+
+impl Stdin {
+    pub(crate) fn new(file: Option<File>) -> Self {
+        Self { file, read_bytes: 0 }
+    }
+
+    pub(crate) fn read_bytes(&self) -> u64 {
+        self.read_bytes
+    }
+
+    /// Zero bytes mean the end.
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let Some(file) = &mut self.file else { return Ok(0) };
+        loop {
+            match file.read(bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => {
+                    self.read_bytes += *result.as_ref().unwrap_or(&0) as u64;
+                    return result;
+                }
+            }
+        }
+    }
+
+    /// Goes to where an earlier attempt stood; what cannot seek can at least be read on.
+    pub(crate) fn seek(&mut self, read_bytes: u64) -> io::Result<()> {
+        if read_bytes == self.read_bytes {
+            return Ok(());
+        }
+        let Some(file) = &mut self.file else { return Err(ErrorKind::UnexpectedEof.into()) };
+        let distance = read_bytes.wrapping_sub(self.read_bytes).cast_signed();
+        if file.seek(SeekFrom::Current(distance)).is_err() {
+            let skipped_bytes = read_bytes
+                .checked_sub(self.read_bytes)
+                .ok_or(ErrorKind::NotSeekable)
+                .and_then(|distance| {
+                    io::copy(&mut file.take(distance), &mut io::sink())
+                        .map_err(|error| error.kind())
+                })?;
+            if self.read_bytes + skipped_bytes < read_bytes {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        self.read_bytes = read_bytes;
+        Ok(())
+    }
 }
 
 pub(crate) struct StdioView<'a> {
@@ -139,24 +199,17 @@ impl InputStream for Source {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         let Self(stdio) = self;
         stdio.pulse.check().map_err(|abort| StreamError::Trap(abort.into()))?;
-        let Some(mut file) = stdio.stdin.as_ref().as_ref() else {
-            return Err(StreamError::Closed);
-        };
         if size == 0 {
             return Ok(Bytes::new());
         }
         let mut bytes = vec![0; size.min(CHUNK_BYTES)];
-        let len = loop {
-            match file.read(&mut bytes) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let fault = HostFault::new("a job's standard input could not be read", error);
-                    return Err(StreamError::Trap(Abort::Fault(fault).into()));
-                }
-                Ok(0) => return Err(StreamError::Closed),
-                Ok(len) => break len,
-            }
-        };
+        let len = stdio.source().read(&mut bytes).map_err(|error| {
+            let fault = HostFault::new("a job's standard input could not be read", error);
+            StreamError::Trap(Abort::Fault(fault).into())
+        })?;
+        if len == 0 {
+            return Err(StreamError::Closed);
+        }
         bytes.truncate(len);
         Ok(bytes.into())
     }

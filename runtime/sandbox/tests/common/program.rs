@@ -81,7 +81,7 @@ pub fn stepper(steps: u32) -> String {
     program(
         "(global $step (mut i64) (i64.const 0)) (global $sum (mut i64) (i64.const 0))",
         &format!(
-            r#"
+            r"
             (local $at i32)
             (call $restore (i32.const 256))
             (if (i32.load8_u (i32.const 256)) (then
@@ -103,7 +103,7 @@ pub fn stepper(steps: u32) -> String {
                 (call $hex (global.get $sum))
                 (global.set $step (i64.add (global.get $step) (i64.const 1)))
                 (br_if $next (i64.lt_u (global.get $step) (i64.const {steps}))))
-            (call $hex (call $now (i32.const 0)))"#
+            (call $hex (call $now (i32.const 0)))"
         ),
     )
 }
