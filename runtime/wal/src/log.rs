@@ -99,12 +99,13 @@ impl Log {
     /// There is no room in the segments: one is prepared, or there is no room on the disk.
     fn wait_for_segment<'a>(
         &'a self,
-        stage: StageGuard<'a>,
+        mut stage: StageGuard<'a>,
     ) -> Result<StageGuard<'a>, AppendError> {
         if self.options.background {
             if let Some((needed_bytes, free_bytes)) = stage.room.full {
                 return Err(AppendError::Full { needed_bytes, free_bytes });
             }
+            stage.room.awaited = true;
             self.keeper_wakes.notify_one();
             return Ok(self.wait_for_room(stage));
         }
@@ -274,8 +275,7 @@ impl Log {
         if writer_needed || cause.is_some() || stage.writer_waits == Waits::UntilWoken {
             self.writer_wakes.notify_one();
         }
-        let keeper_needed =
-            stage.mark_dirty || stage.room.spares.len() < self.options.spare_segments;
+        let keeper_needed = stage.mark_dirty || stage.room.wants_spare(self.options.spare_segments);
         if cause.is_some() || (keeper_needed && stage.keeper_waits == Waits::UntilWoken) {
             self.keeper_wakes.notify_one();
         }
@@ -377,9 +377,11 @@ impl Log {
             created_ns: (self.options.clock_ns)(),
         };
         drop(stage);
-        let prepared = segment::prepare(self.disk.as_ref(), &header);
+        let needed = || lock(&self.stage).healthy().is_ok();
+        let prepared = segment::prepare(self.disk.as_ref(), &header, &needed);
         let mut stage = lock(&self.stage);
         stage.room.preparing = false;
+        stage.room.awaited = false;
         match prepared {
             Ok(file) => {
                 let (seq, end) = (header.seq, header.len - BLOCK_U64);
@@ -387,6 +389,7 @@ impl Log {
                 stage.room.next_seq += 1;
                 stage.room.full = None;
             }
+            Err(PrepareFault::Stopped) => {}
             Err(PrepareFault::Full { needed_bytes, free_bytes }) => {
                 stage.room.full = Some((needed_bytes, free_bytes));
             }

@@ -98,13 +98,15 @@ fn create(
     let mark = MarkFile::create(disk.as_ref(), &none).map_err(io_error("create the mark"))?;
     let header =
         SegmentHeader { id, seq: 1, len: options.segment_bytes, created_ns: (options.clock_ns)() };
-    let file = segment::prepare(disk.as_ref(), &header).map_err(|fault| match fault {
+    let prepared = segment::prepare(disk.as_ref(), &header, &|| true);
+    let file = prepared.map_err(|fault| match fault {
         PrepareFault::Full { needed_bytes, free_bytes } => {
             OpenError::Full { needed_bytes, free_bytes }
         }
         PrepareFault::Io(source) => {
             OpenError::Io { what: format!("prepare {}", segment_path(1)), source }
         }
+        PrepareFault::Stopped => unreachable!("a first segment is always needed"),
     })?;
     let mark = Arc::new(mark);
     let core = Core {
@@ -126,6 +128,7 @@ fn create(
         next_seq: 2,
         full: None,
         preparing: false,
+        awaited: false,
     };
     let end = Place { index: 0, offset: BLOCK_U64 };
     let replay = Replay { id, segments: Arc::default(), after: 0, end };
@@ -171,6 +174,7 @@ fn resume(
         next_seq: active.seq + 1,
         full: None,
         preparing: false,
+        awaited: false,
     };
     let unsealed = verified.last.as_ref().is_some_and(|last| !last.is(FLAG_SEAL));
     let stage = Stage::new(verified.last_lsn + 1, room, unsealed);

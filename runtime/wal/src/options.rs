@@ -12,7 +12,7 @@ use crate::layout::{BLOCK_U64, to_u64};
 pub struct Options {
     /// Length of new segments, in bytes; a multiple of 4096. Segments that exist keep theirs.
     pub segment_bytes: u64,
-    /// How many empty segments are kept ready, at least 1.
+    /// How many empty segments are kept ready, at least 1, once the current one has begun to fill.
     pub spare_segments: usize,
     /// The most that one batch, and all that is staged behind one flush, may take: records with
     /// 32 bytes of header each, in bytes. Who finds it full waits for the flush.

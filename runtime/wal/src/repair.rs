@@ -399,12 +399,13 @@ fn prepare(
 ) -> Result<Box<dyn StorageFile>, RepairError> {
     let created_ns = (options.clock_ns)();
     let header = SegmentHeader { id: plan.id, seq, len: options.segment_bytes, created_ns };
-    segment::prepare(disk, &header).map_err(|fault| match fault {
+    segment::prepare(disk, &header, &|| true).map_err(|fault| match fault {
         PrepareFault::Full { needed_bytes, free_bytes } => {
             RepairError::Full { needed_bytes, free_bytes }
         }
         PrepareFault::Io(source) => {
             OpenError::Io { what: format!("prepare {}", segment_path(seq)), source }.into()
         }
+        PrepareFault::Stopped => unreachable!("the notice always needs its segment"),
     })
 }

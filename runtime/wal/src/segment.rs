@@ -170,9 +170,14 @@ impl Segment {
         self.file.flush()
     }
 
+    /// A buffer for reading from `offset` to the end in pieces.
+    fn buffer_for(&self, offset: u64) -> Vec<u8> {
+        vec![0; to_usize(self.end().saturating_sub(offset).min(FILL_BYTES as u64))]
+    }
+
     /// Where the last byte between the headers that is not zero ends; `from` where there is none.
     pub(crate) fn used_until(&self, from: u64) -> io::Result<u64> {
-        let mut buffer = vec![0; FILL_BYTES];
+        let mut buffer = self.buffer_for(from);
         let (mut at, mut until) = (from, from);
         while at < self.end() {
             let len = to_usize((self.end() - at).min(buffer.len() as u64));
@@ -188,7 +193,7 @@ impl Segment {
 
     /// The first byte between the headers that is not zero, from `offset` on.
     pub(crate) fn first_dirty(&self, offset: u64) -> io::Result<Option<u64>> {
-        let mut buffer = vec![0; FILL_BYTES];
+        let mut buffer = self.buffer_for(offset);
         let mut at = offset;
         while at < self.end() {
             let len = to_usize((self.end() - at).min(buffer.len() as u64));
@@ -232,15 +237,19 @@ pub(crate) enum PrepareFault {
     Full { needed_bytes: u64, free_bytes: u64 },
     /// The disk failed; whether the segment exists is not known.
     Io(io::Error),
+    /// Nobody needs it any more; nothing is left behind.
+    Stopped,
 }
 
-/// Prepares a segment: filled with zeros, flushed, and only then given its name.
+/// Prepares a segment: filled with zeros, flushed, and only then given its name. `needed` is asked
+/// now and then whether to go on.
 ///
 /// Crash windows: until the rename there is only a temporary file, which recovery removes; until
 /// the directory is synced the name may be lost, and nothing has been written to the segment yet.
 pub(crate) fn prepare(
     disk: &dyn Storage,
     header: &SegmentHeader,
+    needed: &dyn Fn() -> bool,
 ) -> Result<Box<dyn StorageFile>, PrepareFault> {
     let needed_bytes = header.len;
     let free_bytes = disk.free_bytes().map_err(PrepareFault::Io)?;
@@ -249,14 +258,21 @@ pub(crate) fn prepare(
     }
     let path = segment_path(header.seq);
     let temporary = format!("{path}{TEMPORARY}");
-    let file = match fill(disk, header, &temporary) {
-        Ok(file) => file,
+    // The space goes back; where even that fails, the next start removes the file.
+    let give_back = || {
+        let removed = disk.remove(&temporary).and_then(|()| disk.sync_dir(LOG_DIR));
+        if let Err(error) = removed {
+            tracing::warn!(%error, file = temporary, "could not remove an unfinished segment");
+        }
+    };
+    let file = match fill(disk, header, &temporary, needed) {
+        Ok(Some(file)) => file,
+        Ok(None) => {
+            give_back();
+            return Err(PrepareFault::Stopped);
+        }
         Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-            // The space goes back; where even that fails, the next start removes the file.
-            let removed = disk.remove(&temporary).and_then(|()| disk.sync_dir(LOG_DIR));
-            if let Err(error) = removed {
-                tracing::warn!(%error, file = temporary, "could not remove an unfinished segment");
-            }
+            give_back();
             let free_bytes = disk.free_bytes().map_err(PrepareFault::Io)?;
             return Err(PrepareFault::Full { needed_bytes, free_bytes });
         }
@@ -271,7 +287,8 @@ fn fill(
     disk: &dyn Storage,
     header: &SegmentHeader,
     temporary: &str,
-) -> io::Result<Box<dyn StorageFile>> {
+    needed: &dyn Fn() -> bool,
+) -> io::Result<Option<Box<dyn StorageFile>>> {
     let file = match disk.open(temporary, Open::Create) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             disk.remove(temporary)?;
@@ -281,10 +298,19 @@ fn fill(
     };
     let block = header.encode();
     file.write_at(0, &block)?;
-    write_zeros(file.as_ref(), BLOCK_U64, header.len - BLOCK_U64)?;
-    file.write_at(header.len - BLOCK_U64, &block)?;
+    let end = header.len - BLOCK_U64;
+    let mut at = BLOCK_U64;
+    while at < end {
+        if !needed() {
+            return Ok(None);
+        }
+        let until = end.min(at + FILL_BYTES as u64);
+        write_zeros(file.as_ref(), at, until)?;
+        at = until;
+    }
+    file.write_at(end, &block)?;
     file.flush()?;
-    Ok(file)
+    Ok(Some(file))
 }
 
 /// The numbers of the segments in the log's directory, ascending; temporary files apart.

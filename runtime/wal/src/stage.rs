@@ -73,9 +73,18 @@ pub(crate) struct Room {
     pub(crate) full: Option<(u64, u64)>,
     /// Somebody is preparing one.
     pub(crate) preparing: bool,
+    /// Somebody waits for one.
+    pub(crate) awaited: bool,
 }
 
 impl Room {
+    /// Whether another segment should be prepared. Not before the current one has begun to fill: a
+    /// short run would fill a segment with zeros for nothing.
+    pub(crate) fn wants_spare(&self, spare_segments: usize) -> bool {
+        let begun = self.offset - BLOCK_U64 > (self.end - BLOCK_U64) / 8;
+        self.spares.len() < spare_segments && (begun || self.awaited || self.full.is_some())
+    }
+
     /// Whether a frame of `len` bytes has a place that leaves `reserve` bytes once no spare is
     /// left.
     fn fits(&self, len: u64, reserve: u64) -> bool {

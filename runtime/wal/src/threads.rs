@@ -88,7 +88,7 @@ fn keep(log: &Log) {
         if !matches!(stage.health, Health::Open) {
             return;
         }
-        let wanted = stage.room.spares.len() < log.options.spare_segments;
+        let wanted = stage.room.wants_spare(log.options.spare_segments);
         if wanted && stage.room.full.is_none() {
             stage = log.prepare_spare(stage);
             continue;

@@ -26,6 +26,13 @@ pub fn open(disk: &SimulatedDisk) -> Result<(Wal, hb_wal::Recovery), OpenError> 
     Wal::open(Arc::new(disk.clone()), options())
 }
 
+/// The paths of the segments, ascending.
+pub fn segments(disk: &SimulatedDisk) -> Vec<String> {
+    let names = hb_disk::Storage::list(disk, "wal").unwrap();
+    let segment = |name: &String| name.strip_suffix(".seg").is_some();
+    names.into_iter().filter(segment).map(|name| format!("wal/{name}")).collect()
+}
+
 /// The record that the history has at `lsn`: runs of zeros, odd lengths, now and then a large one.
 pub fn record(lsn: Lsn) -> Record {
     let len = if lsn.is_multiple_of(7) { 2500 } else { lsn * 131 % 400 };
