@@ -2,7 +2,7 @@
 
 use std::io;
 
-use hb_host::{OpenHostError, RunError, SubmitError, VerifyError};
+use hb_host::{AddError, OpenHostError, RunError, SubmitError, VerifyError};
 use hb_sandbox::PrepareError;
 use hb_types::exit;
 
@@ -53,6 +53,18 @@ pub fn line_of(error: &(dyn std::error::Error + 'static)) -> String {
     text.replace('\n', " ")
 }
 
+/// What is wrong with a component, where an error is about that.
+fn prepare_error<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e PrepareError> {
+    // These show what they wrap as their own, so the chain of causes does not hold it.
+    if let Some(AddError::NotRunnable(error)) = cause.downcast_ref() {
+        return Some(error);
+    }
+    if let Some(RunError::NotRunnable(error)) = cause.downcast_ref() {
+        return Some(error);
+    }
+    cause.downcast_ref()
+}
+
 /// The exit code for an error.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
@@ -65,7 +77,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         if cause.downcast_ref::<VerifyError>().is_some() {
             return exit::USAGE;
         }
-        if let Some(error) = cause.downcast_ref::<PrepareError>() {
+        if let Some(error) = prepare_error(cause) {
             return match error {
                 PrepareError::Rejected(_)
                 | PrepareError::TooLarge(_)

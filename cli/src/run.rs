@@ -230,13 +230,21 @@ fn answer(
     conclude(invocation, job, console)
 }
 
+/// Frames of a backtrace that are told at once.
+const FRAMES_SHOWN: usize = 12;
+
 fn conclude(invocation: &Invocation<'_>, job: &Job, console: &Console<'_>) -> anyhow::Result<u8> {
     let conclusion = job.conclusion.as_ref().context("the job has no outcome")?;
     let outcome = format::outcome(&conclusion.outcome);
     if !conclusion.outcome.is_success() {
         console.complain(&conclusion.explanation.message);
-        for frame in &conclusion.explanation.backtrace {
+        let backtrace = &conclusion.explanation.backtrace;
+        for frame in backtrace.iter().take(FRAMES_SHOWN) {
             console.complain(&format!("  at {frame}"));
+        }
+        if backtrace.len() > FRAMES_SHOWN {
+            let more = backtrace.len() - FRAMES_SHOWN;
+            console.complain(&format!("  and {more} more: `hb show {}`", job.job_id));
         }
     }
     let seal = job.seal.as_ref().map_or_else(|| "none".to_owned(), |kept| kept.seal.to_string());

@@ -40,8 +40,10 @@ pub fn survives(victim: &Victim<'_>) {
     assert_eq!(last.stdout, expected.stdout, "the last run prints everything, seed {seed}");
     assert_eq!(world.result("job"), expected, "{} killed, seed {seed}", victim.name);
     let shown = world.show("job");
-    println!("{}: {} kills, attempts {}, crashes {}, checkpoints {}", victim.name,
-        victim.kills, shown["attempts"], shown["crashes"], shown["checkpoints"]);
+    println!(
+        "{}: {} kills, attempts {}, crashes {}, checkpoints {}",
+        victim.name, victim.kills, shown["attempts"], shown["crashes"], shown["checkpoints"]
+    );
     for mode in [&["verify", "job"][..], &["verify", "--checkpoints", "job"]] {
         let said = world.run(mode).ok().text();
         assert!(said.starts_with("same"), "{said}");
@@ -50,12 +52,7 @@ pub fn survives(victim: &Victim<'_>) {
 }
 
 /// Kills the job's process as often as asked for; false when the job ended before.
-fn kill_often(
-    world: &World,
-    victim: &Victim<'_>,
-    latest: Duration,
-    moments: &mut Moments,
-) -> bool {
+fn kill_often(world: &World, victim: &Victim<'_>, latest: Duration, moments: &mut Moments) -> bool {
     for _ in 0..victim.kills {
         let mut running = run(world, victim);
         std::thread::sleep(moments.next(latest));

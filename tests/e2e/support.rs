@@ -62,7 +62,8 @@ impl World {
     /// The artifacts of a job by name, from a fresh directory.
     pub fn artifacts(&self, job: &str) -> Vec<(String, Vec<u8>)> {
         let out = tempfile::tempdir_in(self.dir.path()).unwrap();
-        self.run([OsStr::new("artifacts"), job.as_ref(), "--out".as_ref(), out.path().as_ref()]).ok();
+        self.run([OsStr::new("artifacts"), job.as_ref(), "--out".as_ref(), out.path().as_ref()])
+            .ok();
         let mut files = Vec::new();
         collect(out.path(), out.path(), &mut files);
         files.sort();
@@ -108,7 +109,8 @@ pub struct JobResult {
 
 impl std::fmt::Debug for JobResult {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let digest = |bytes: &[u8]| format!("{} bytes {}", bytes.len(), blake3::hash(bytes).to_hex());
+        let digest =
+            |bytes: &[u8]| format!("{} bytes {}", bytes.len(), blake3::hash(bytes).to_hex());
         writeln!(f, "{} {} seal {}", self.state, self.outcome, self.seal)?;
         writeln!(f, "stdout {}", digest(&self.stdout))?;
         writeln!(f, "stderr {}", digest(&self.stderr))?;
@@ -180,6 +182,12 @@ impl Running {
         self.0.id()
     }
 
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
     /// `kill -9`; true when it was still running.
     pub fn kill(&mut self) -> bool {
         if self.0.try_wait().unwrap().is_some() {
@@ -210,9 +218,7 @@ impl Drop for Running {
     }
 }
 
-fn drain(
-    pipe: Option<impl std::io::Read + Send + 'static>,
-) -> std::thread::JoinHandle<Vec<u8>> {
+fn drain(pipe: Option<impl std::io::Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {

@@ -73,7 +73,8 @@ macro_rules! events {
             T::Archived: for<'a> rkyv::bytecheck::CheckBytes<rkyv::api::high::HighValidator<'a, ArchiveError>>
                 + rkyv::Deserialize<T, rkyv::api::high::HighDeserializer<ArchiveError>>,
         {
-            let damaged = |source| UnknownRecord::Bytes { kind, source };
+            // The archive's own error says nothing that a person could use.
+            let damaged = |_: ArchiveError| UnknownRecord::Bytes { kind };
             // Archives are read in place and need the alignment that they were written with.
             if bytes.as_ptr().addr().is_multiple_of(16) {
                 return rkyv::from_bytes::<T, ArchiveError>(bytes).map_err(damaged);
@@ -107,12 +108,12 @@ pub enum UnknownRecord {
         schema: u16,
     },
     /// Bytes that are not what their kind says.
-    #[error("a record of kind {kind} is not a valid archive")]
+    #[error(
+        "a record of kind {kind} is not one that this version of hb writes: use the version that wrote it"
+    )]
     Bytes {
         /// The number.
         kind: u16,
-        /// What was found.
-        source: ArchiveError,
     },
 }
 
