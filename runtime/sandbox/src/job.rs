@@ -265,12 +265,13 @@ fn metric(
 
 fn note(mut store: StoreContextMut<'_, Guest>, note_text: &WasmStr) -> wasmtime::Result<()> {
     store.data().pulse.check()?;
-    let note_text = text::printable(&note_text.to_str(store.as_context())?, NOTE_BYTES);
     let job = &mut store.data_mut().job;
     if job.progress.notes.len() >= ENTRIES {
         job.dropped_notes += 1;
         return Ok(());
     }
+    let note_text = text::printable(&note_text.to_str(store.as_context())?, NOTE_BYTES);
+    let job = &mut store.data_mut().job;
     job.progress.notes.push(note_text);
     Ok(job.tell()?)
 }

@@ -152,7 +152,8 @@ pub struct Ledger {
     pub points: Vec<Point>,
     pub finished: Option<Point>,
     pub live: Vec<(Stream, Vec<u8>)>,
-    pub told: Vec<Progress>,
+    /// What was done and of how much, as it was told.
+    pub told: Vec<(u64, Option<u64>)>,
     pub due_calls: u64,
     /// Answers `due` with no at these steps, and with yes elsewhere.
     pub never_due: bool,
@@ -217,7 +218,9 @@ impl Session for Ledger {
     }
 
     fn progress(&mut self, progress: &Progress) {
-        self.told.push(progress.clone());
+        if self.told.last() != Some(&(progress.done, progress.total)) {
+            self.told.push((progress.done, progress.total));
+        }
     }
 
     fn finish(&mut self, _ending: &Ending, capture: &Capture<'_>) -> Result<(), HostFault> {
