@@ -237,6 +237,8 @@ impl Log {
             return stage;
         }
         let job = stage.take();
+        // The buffer is empty again: who waits for it can stage while this frame is written.
+        self.room_wakes.notify_all();
         self.write_job(stage, job, false)
     }
 
