@@ -14,13 +14,9 @@ use wasmtime::{
     RegallocAlgorithm, Strategy, WasmBacktraceDetails, WasmFeatures,
 };
 
-/// What a repetition must have in common to end alike: part of every seal.
-///
-/// The first number counts changes of our own (clocks, random streams, files); the second is the
-/// major version of wasmtime, whose fuel accounting may change between major versions.
-pub const SEMANTICS: &str = "hackbrain-1/wasmtime-48";
-
-/// The exact engine, which is what compiled code is bound to.
+/// The exact engine, which is what compiled code is bound to: the version of the execution
+/// semantics, and wasmtime's. A new major version of wasmtime may count fuel differently and is a
+/// new version of the semantics too.
 pub const ENGINE_VERSION: &str = "hackbrain-1/wasmtime-48.0.8";
 
 /// Fuel between two looks at cancellation and deadline: some 30 to 100 µs of guest code.

@@ -33,7 +33,7 @@ mod wasi;
 
 pub use abort::HostFault;
 pub use compile::{Compiler, child::compiler_main};
-pub use engine::{ENGINE_VERSION, SEMANTICS};
+pub use engine::ENGINE_VERSION;
 pub use error::{PrepareError, Rejection, SandboxError};
 pub use sandbox::{Prepared, Sandbox, SandboxOptions};
 pub use session::{Control, Ended, Ending, Input, Launch, Saved, Session, Stream};

@@ -366,6 +366,40 @@ fn a_fault_of_the_host_is_no_outcome_of_the_job() {
     }
 }
 
+/// A session with a bug.
+struct Panics;
+
+impl Session for Panics {
+    fn restore(&mut self) -> Result<Option<Restored<'_>>, HostFault> {
+        Ok(None)
+    }
+    fn due(&mut self, _step: u64) -> bool {
+        panic!("a bug in the host")
+    }
+    fn save(&mut self, _capture: &Capture<'_>) -> Result<Saved, HostFault> {
+        unreachable!("nothing is saved")
+    }
+    fn output(&mut self, _stream: Stream, _bytes: &[u8]) {}
+    fn progress(&mut self, _progress: &Progress) {}
+    fn finish(&mut self, _ending: &Ending, _capture: &Capture<'_>) -> Result<(), HostFault> {
+        unreachable!("nothing is finished")
+    }
+}
+
+#[test]
+fn a_panic_below_a_guest_is_a_fault_and_the_sandbox_goes_on() {
+    let bench = Bench::new();
+    let prepared = bench.prepare_text(&program("", "(drop (call $due (i64.const 1)))")).unwrap();
+    let fault = bench
+        .sandbox
+        .run(&prepared, launch(), &mut Panics, &Control::default())
+        .expect_err("the session panics");
+    assert!(fault.to_string().contains("a bug in the host"), "{fault}");
+    let mut ledger = Ledger::default();
+    let ended = bench.sandbox.run(&prepared, launch(), &mut ledger, &Control::default()).unwrap();
+    assert!(matches!(ended, Ended::Finished(_)));
+}
+
 #[test]
 fn limits_of_a_job_are_within_the_ceilings_that_the_engine_was_built_for() {
     assert_eq!(Limit::Stack.spec().ceiling, 512 * 1024);

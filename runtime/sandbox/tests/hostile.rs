@@ -247,6 +247,20 @@ fn each_kind_of_wrong_input_has_its_own_words() {
 }
 
 #[test]
+fn text_that_nests_without_end_is_refused() {
+    let bench = Bench::new();
+    for source in [
+        "(".repeat(2_000_000),
+        "(component ".repeat(200_000),
+        "(module (func ".to_owned() + &"(block ".repeat(500_000),
+    ] {
+        let refused = bench.sandbox.to_binary(source.into_bytes(), &Limits::default());
+        let message = refused.expect_err("it has no end").to_string();
+        assert!(!message.contains('\n') && message.len() < 2_000, "{message}");
+    }
+}
+
+#[test]
 fn a_real_component_cut_anywhere_is_refused() {
     let bench = Bench::new();
     let whole = binary(&bench, &program("", "(call $hex (i64.const 1))"));
