@@ -8,16 +8,22 @@ use crate::support::{Moments, Ran, Running, World};
 pub struct Victim<'a> {
     /// For messages and the choice of moments.
     pub name: &'a str,
-    /// Arguments of `hb run`, the job id apart.
+    /// The guest's path.
+    pub module: &'a str,
+    /// Flags of `hb run`, the job id apart.
+    pub flags: &'a [&'a str],
+    /// Arguments of the job.
     pub arguments: &'a [&'a str],
     /// Kills to survive.
     pub kills: u32,
+    /// How many of them must at least meet a running attempt; otherwise nothing was shown.
+    pub least_crashes: u32,
 }
 
 /// Runs the job undisturbed, then kills it and starts it again until the kills are used up, and
 /// demands that both are the same to the last byte; then that both verifications say so.
 pub fn survives(victim: &Victim<'_>) {
-    let undisturbed = World::new();
+    let undisturbed = compiled(victim);
     let begun = Instant::now();
     run(&undisturbed, victim).finish_any();
     let whole = begun.elapsed();
@@ -30,7 +36,7 @@ pub fn survives(victim: &Victim<'_>) {
     // kills are used up is begun anew with earlier ones.
     let mut latest = whole.min(Duration::from_millis(400));
     let world = loop {
-        let world = World::new();
+        let world = compiled(victim);
         if kill_often(&world, victim, latest, &mut moments) {
             break world;
         }
@@ -41,14 +47,24 @@ pub fn survives(victim: &Victim<'_>) {
     assert_eq!(world.result("job"), expected, "{} killed, seed {seed}", victim.name);
     let shown = world.show("job");
     println!(
-        "{}: {} kills, attempts {}, crashes {}, checkpoints {}",
+        "{}: {} kills up to {latest:?}, attempts {}, crashes {}, checkpoints {}",
         victim.name, victim.kills, shown["attempts"], shown["crashes"], shown["checkpoints"]
     );
+    assert!(shown["crashes"].as_u64().unwrap() >= u64::from(victim.least_crashes), "{shown}");
     for mode in [&["verify", "job"][..], &["verify", "--checkpoints", "job"]] {
         let said = world.run(mode).ok().text();
         assert!(said.starts_with("same"), "{said}");
     }
     world.run(["ledger", "check"]).ok();
+}
+
+/// A ledger for which the guest is compiled already, so that kills meet the guest and not the
+/// compiler: the guest has been run once, with something that it ends on at once.
+fn compiled(victim: &Victim<'_>) -> World {
+    let world = World::new();
+    let ran = world.run(["run", "--job-id", "compiled", victim.module, "--", "0", "0"]);
+    assert!(ran.code.is_some_and(|code| code != 125), "{}", ran.stderr);
+    world
 }
 
 /// Kills the job's process as often as asked for; false when the job ended before.
@@ -64,7 +80,8 @@ fn kill_often(world: &World, victim: &Victim<'_>, latest: Duration, moments: &mu
 }
 
 fn run(world: &World, victim: &Victim<'_>) -> Running {
-    let arguments = ["run", "--job-id", "job"].iter().chain(victim.arguments);
+    let arguments = ["run", "--job-id", "job"].iter().chain(victim.flags);
+    let arguments = arguments.chain([&victim.module, &"--"]).chain(victim.arguments);
     Running::start(&mut world.hb(arguments))
 }
 
