@@ -50,3 +50,41 @@ pub(crate) fn drive<T>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, poll_fn};
+
+    use hb_types::limits::Limits;
+
+    use super::*;
+    use crate::session::Control;
+
+    fn drive_with(
+        control: &Control,
+        guest: impl Future<Output = wasmtime::Result<()>>,
+    ) -> wasmtime::Result<()> {
+        drive(guest, &VirtualClock::new(0), &Pulse::new(control, &Limits::default()))
+    }
+
+    #[test]
+    fn a_wait_for_nothing_is_noticed() {
+        let error = drive_with(&Control::default(), pending()).expect_err("it waits for ever");
+        assert!(matches!(error.downcast_ref(), Some(Abort::Contract(_))), "{error}");
+    }
+
+    #[test]
+    fn who_woke_itself_is_asked_again_until_a_cancellation() {
+        let control = Control::default();
+        let mut turns = 0;
+        let guest = poll_fn(|context| {
+            turns += 1;
+            control.cancel.store(turns == 5, Ordering::Relaxed);
+            context.waker().wake_by_ref();
+            Poll::Pending
+        });
+        let error = drive_with(&control, guest).expect_err("it was cancelled");
+        assert!(matches!(error.downcast_ref(), Some(Abort::Cancelled)), "{error}");
+        assert_eq!(turns, 5);
+    }
+}
