@@ -133,7 +133,8 @@ fn code(config: &mut Config) {
         .parallel_compilation(true)
         .debug_info(false)
         .generate_address_map(true)
-        .native_unwind_info(true)
+        // Backtraces follow frame pointers; only foreign debuggers and profilers miss it.
+        .native_unwind_info(false)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(BACKTRACE_FRAMES))
         .wasm_backtrace_details(WasmBacktraceDetails::Enable);
 }
