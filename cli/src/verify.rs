@@ -117,6 +117,7 @@ fn claim_of_envelope(
             artifacts: BTreeMap::clone(&sealed.artifacts),
             checkpoints: listed,
             checkpoints_complete,
+            reproducible: sealed.is_reproducible(),
         },
         signed_by: signer.unwrap_or_default(),
     })

@@ -13,6 +13,7 @@ use std::{
 
 use hb_types::{
     Digest,
+    limits::Limit,
     outcome::{Explanation, Outcome},
     text::printable,
 };
@@ -113,8 +114,14 @@ impl SealedJob {
     }
 
     /// Whether a repetition anywhere must end in the same seal.
+    ///
+    /// An attempt that resumed has used a little more or less fuel than one that went through, so
+    /// where a job's budget ended on such an attempt says something about its history too.
     pub fn is_reproducible(&self) -> bool {
-        self.circumstances.hermetic && self.outcome.is_reproducible()
+        let out_of_fuel =
+            matches!(self.outcome, Outcome::Limit { reached } if reached.limit == Limit::Fuel);
+        let resumed = self.circumstances.attempts > 1 && self.checkpoints.total > 0;
+        self.circumstances.hermetic && self.outcome.is_reproducible() && !(out_of_fuel && resumed)
     }
 }
 
