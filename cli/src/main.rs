@@ -71,8 +71,12 @@ impl Invocation<'_> {
 
     /// The ledger, for this process alone.
     fn host(&self) -> anyhow::Result<Host> {
-        let options =
-            HostOptions { compiler: compiler()?, ceilings: Limits::ceilings(), log: log_options() };
+        let options = HostOptions {
+            compiler: compiler()?,
+            ceilings: Limits::ceilings(),
+            log: log_options(),
+            snapshot_every_bytes: hb_host::SNAPSHOT_EVERY_BYTES,
+        };
         Ok(Host::open(&self.root, options)?)
     }
 

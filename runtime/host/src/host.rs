@@ -7,8 +7,8 @@
 //! that appended them; a blob is removed only after the record that let go of it is durable.
 
 use std::{
-    collections::BTreeMap,
-    path::Path,
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -37,9 +37,12 @@ use crate::{
     observer::{Notice, Observer},
 };
 
-/// Log bytes after which the ledger is written as a snapshot: recovery reads at most about this
-/// much, and what the snapshot covers can be removed.
-const SNAPSHOT_EVERY_BYTES: u64 = 32 * 1024 * 1024;
+/// Log bytes after which the ledger is written as a snapshot, unless chosen otherwise: recovery
+/// reads at most about this much, and what the snapshot covers can be removed.
+pub const SNAPSHOT_EVERY_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Bytes that a record takes in the log beside its payload, for counting what was read.
+const RECORD_HEADER_BYTES: u64 = 32;
 
 /// What a host is opened with.
 pub struct HostOptions {
@@ -49,24 +52,53 @@ pub struct HostOptions {
     pub ceilings: Limits,
     /// The log's dimensions.
     pub log: hb_wal::Options,
+    /// Log bytes after which the ledger is written as a snapshot; [`SNAPSHOT_EVERY_BYTES`] is
+    /// what a data directory is meant to have.
+    pub snapshot_every_bytes: u64,
+}
+
+/// What a host stands on, for disks that are not a data directory.
+pub struct Ground {
+    /// Where the log and the blobs are.
+    pub disk: Arc<dyn Storage>,
+    /// Keeps other hosts from the disk for as long as it lives, where others can reach it.
+    pub lock: Option<LockGuard>,
+    /// What runs jobs.
+    pub sandbox: Arc<Sandbox>,
+    /// What seals are signed with.
+    pub key: HostKey,
+    /// A directory for files without names: what a job writes while it runs.
+    pub scratch: PathBuf,
+    /// The most that a job may ask for.
+    pub ceilings: Limits,
+    /// The log's dimensions.
+    pub log: hb_wal::Options,
+    /// Log bytes after which the ledger is written as a snapshot.
+    pub snapshot_every_bytes: u64,
 }
 
 /// One process that owns a ledger and runs jobs.
 pub struct Host {
-    layout: Layout,
+    scratch: PathBuf,
     ceilings: Limits,
     store: Store,
-    sandbox: Sandbox,
+    sandbox: Arc<Sandbox>,
     journal: EmbeddedJournal,
     key: HostKey,
     name: String,
+    snapshot_every_bytes: u64,
     shared: Mutex<Shared>,
-    _lock: LockGuard,
+    _lock: Option<LockGuard>,
 }
 
 struct Shared {
     ledger: Ledger,
-    bytes_since_snapshot: u64,
+    /// Bytes of log that are not covered by a snapshot and that an earlier process wrote.
+    inherited_bytes: u64,
+    /// Bytes that this process had written when it last made a snapshot.
+    snapshot_at_bytes: u64,
+    /// Blobs that were let go of durably, and are removed once nobody is about to refer to any.
+    unused: BTreeSet<Digest>,
 }
 
 /// A decision that is in the log's order and on its way to the disk.
@@ -91,29 +123,55 @@ impl Host {
         std::fs::create_dir_all(layout.keys()).map_err(directory)?;
         let keys = cap_std::fs::Dir::open_ambient_dir(layout.keys(), cap_std::ambient_authority())
             .map_err(directory)?;
-        let disk: Arc<dyn Storage> = Arc::new(disk);
-        let (wal, recovery) = Wal::open(Arc::clone(&disk), options.log)?;
+        let HostOptions { compiler, ceilings, log, snapshot_every_bytes } = options;
+        Self::open_on(Ground {
+            disk: Arc::new(disk),
+            lock: Some(lock),
+            sandbox: Arc::new(Sandbox::open(SandboxOptions {
+                cache_dir: layout.cache(),
+                compiler,
+            })?),
+            key: hb_seal::load_or_create(&keys, layout::KEY)?,
+            scratch: root.to_owned(),
+            ceilings,
+            log,
+            snapshot_every_bytes,
+        })
+    }
+
+    /// Opens a host on any disk, or founds one there; recovers; marks attempts that died with
+    /// their host.
+    pub fn open_on(ground: Ground) -> Result<Self, OpenHostError> {
+        let (wal, recovery) = Wal::open(Arc::clone(&ground.disk), ground.log)?;
         for notice in &recovery.notices {
             tracing::warn!("the ledger's log: {notice}");
         }
-        let ledger =
-            crate::view::replay(recovery.snapshot.as_ref(), |visit| recovery.replay(visit))?;
+        let mut inherited_bytes = 0;
+        let ledger = crate::view::replay(recovery.snapshot.as_ref(), |visit| {
+            recovery.replay(|record| {
+                inherited_bytes += record.payload.len() as u64 + RECORD_HEADER_BYTES;
+                visit(record)
+            })
+        })?;
         drop(recovery);
-        let store = Store::open(disk)?;
+        let store = Store::open(ground.disk)?;
         store.sweep(&|digest| ledger.refers_to(digest))?;
         let host = Self {
-            ceilings: options.ceilings,
+            scratch: ground.scratch,
+            ceilings: ground.ceilings,
             store,
-            sandbox: Sandbox::open(SandboxOptions {
-                cache_dir: layout.cache(),
-                compiler: options.compiler,
-            })?,
+            sandbox: ground.sandbox,
             journal: EmbeddedJournal::new(wal, last_positions(&ledger)),
-            key: hb_seal::load_or_create(&keys, layout::KEY)?,
+            key: ground.key,
             name: machine_name(),
-            shared: Mutex::new(Shared { ledger, bytes_since_snapshot: 0 }),
-            layout,
-            _lock: lock,
+            snapshot_every_bytes: ground.snapshot_every_bytes,
+            shared: Mutex::new(Shared {
+                ledger,
+                inherited_bytes,
+                snapshot_at_bytes: 0,
+                unused: BTreeSet::new(),
+            }),
+            _lock: ground.lock,
         };
         host.mark_crashes()?;
         Ok(host)
@@ -232,30 +290,58 @@ impl Host {
     /// Waits until a decision is durable; then removes what it made useless.
     pub(crate) fn settle(&self, decided: Decided) -> Result<(), JournalError> {
         decided.pending.wait()?;
-        for digest in decided.unused {
-            let needed = self.lock().ledger.refers_to(digest);
-            // Blobs that stay behind are found by the sweep of the next start.
-            if !needed && let Err(error) = self.store.remove(digest) {
-                tracing::warn!(%digest, %error, "a blob that nothing needs could not be removed");
-            }
+        if !decided.unused.is_empty() {
+            self.lock().unused.extend(decided.unused);
         }
+        self.remove_unused();
         self.snapshot_if_due();
         Ok(())
+    }
+
+    /// Removes blobs that were let go of, unless somebody has put a blob and not yet decided the
+    /// record that refers to it: it may be one of these, found and taken up again. Then it is
+    /// left to a later decision. What stays behind is found by the sweep of the next start.
+    fn remove_unused(&self) {
+        let unused: Vec<Digest> = self.lock().unused.iter().copied().collect();
+        if unused.is_empty() {
+            return;
+        }
+        let needed = |digest| self.lock().ledger.refers_to(digest);
+        match self.store.remove_unneeded(&unused, &needed) {
+            Ok(true) => {
+                self.lock().unused.retain(|digest| !unused.contains(digest));
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a blob that nothing needs could not be removed");
+            }
+        }
+    }
+
+    /// Waits until everything up to a position is durable: what another thread decided may be
+    /// seen in the ledger before it is.
+    pub(crate) fn await_durable(&self, lsn: Lsn) -> Result<(), JournalError> {
+        self.journal.await_durable(lsn)
     }
 
     /// Bounds what the next recovery has to read. A failure costs time at the next start, nothing
     /// else, and is only told.
     fn snapshot_if_due(&self) {
         let written = self.journal.wal().stats().bytes;
-        let snapshot = {
+        let (at, bytes) = {
             let mut shared = self.lock();
-            if written < shared.bytes_since_snapshot + SNAPSHOT_EVERY_BYTES {
+            let since = shared.inherited_bytes + written - shared.snapshot_at_bytes;
+            if since < self.snapshot_every_bytes {
                 return;
             }
-            shared.bytes_since_snapshot = written;
+            (shared.inherited_bytes, shared.snapshot_at_bytes) = (0, written);
             (shared.ledger.applied, shared.ledger.to_bytes())
         };
-        let (at, bytes) = snapshot;
+        // Decisions of other threads may be in it that are still on their way.
+        if let Err(error) = self.await_durable(at) {
+            tracing::warn!(%error, "the ledger's snapshot could not be written");
+            return;
+        }
         if let Err(error) = self.journal.wal().snapshot(at, &bytes) {
             tracing::warn!(%error, "the ledger's snapshot could not be written");
         }
@@ -287,6 +373,7 @@ impl Host {
             || self.job(number).ok_or_else(|| RunError::NoSuchJob { name: number.to_string() });
         let job = find()?;
         if !job.is_unfinished() {
+            self.await_durable(job.last)?;
             return Ok(job);
         }
         if job.state.crashes_since_checkpoint >= job.spec.max_crashes {
@@ -358,7 +445,7 @@ impl Host {
             limits: job.spec.limits.clone(),
             seed: job.spec.seed_bytes(),
             start_ns: job.spec.start_ns,
-            scratch: tempfile::tempfile_in(self.layout.root()).map_err(RunError::Scratch)?,
+            scratch: tempfile::tempfile_in(&self.scratch).map_err(RunError::Scratch)?,
         })
     }
 

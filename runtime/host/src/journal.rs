@@ -100,6 +100,9 @@ pub trait Journal: Send + Sync {
     /// when [`Pending::wait`] does.
     fn append(&self, entries: &[Entry], urgency: Urgency) -> Result<Pending, JournalError>;
 
+    /// Returns when everything up to this position is durable, whoever appended it.
+    fn await_durable(&self, lsn: Lsn) -> Result<(), JournalError>;
+
     /// The newest durable position, and the link of the log's chain there.
     fn head(&self) -> (Lsn, Digest);
 }
@@ -166,6 +169,13 @@ impl Journal for EmbeddedJournal {
             }
         }
         Ok(Pending { ticket, first })
+    }
+
+    fn await_durable(&self, lsn: Lsn) -> Result<(), JournalError> {
+        if self.wal.durable_lsn() >= lsn {
+            return Ok(());
+        }
+        Ok(self.wal.settle()?)
     }
 
     fn head(&self) -> (Lsn, Digest) {

@@ -24,7 +24,7 @@ mod verify;
 mod view;
 
 pub use error::{DecideError, OpenHostError, RunError, SubmitError, is_disk_full};
-pub use host::{Host, HostOptions};
+pub use host::{Ground, Host, HostOptions, SNAPSHOT_EVERY_BYTES};
 pub use layout::Layout;
 pub use observer::{Notice, Observer};
 pub use submit::{AddError, Submission, Submitted};

@@ -103,6 +103,8 @@ impl Host {
         loop {
             let known = self.with_ledger(|ledger| known_answer(ledger, submission, job_hash))?;
             if let Some(number) = known {
+                // It may be another thread's, and on its way to the disk.
+                self.await_durable(number)?;
                 return Ok(Submitted::Existing(number));
             }
             let job_id = match &submission.job_id {

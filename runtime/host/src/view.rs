@@ -55,11 +55,16 @@ pub(crate) fn replay(
 
 type Visit<'a> = dyn FnMut(RecordRef<'_>) -> Result<(), OpenHostError> + 'a;
 
-/// A verified blob as an open file.
+/// A verified blob as an open file; a copy without a name where the store's disk has no files of
+/// the operating system.
 pub(crate) fn blob_file(store: &Store, blob: BlobRef) -> Result<std::fs::File, RunError> {
     let verified = store.open_verified(blob.digest)?;
-    let file = verified.host_file()?;
-    Ok(file.expect("a store on a real disk has files"))
+    if let Some(file) = verified.host_file()? {
+        return Ok(file);
+    }
+    let mut copy = tempfile::tempfile().map_err(RunError::Scratch)?;
+    io::copy(&mut verified.cursor(), &mut copy).map_err(RunError::Scratch)?;
+    Ok(copy)
 }
 
 /// What could not be handed out.

@@ -51,6 +51,16 @@ impl Gate {
         drop(state);
         Collecting { gate: self }
     }
+
+    /// As [`Gate::collect`], but `None` instead of waiting.
+    pub(crate) fn try_collect(&self) -> Option<Collecting<'_>> {
+        let mut state = self.lock();
+        if state.collecting || state.holds > 0 {
+            return None;
+        }
+        state.collecting = true;
+        Some(Collecting { gate: self })
+    }
 }
 
 /// While this lives, nothing is collected. Take it before putting a blob and drop it once the
@@ -113,5 +123,17 @@ mod tests {
             drop(hold);
         });
         assert_eq!(gate.lock().holds, 0);
+    }
+
+    #[test]
+    fn a_collector_that_does_not_wait_stays_out_while_a_hold_is_out() {
+        let gate = Arc::new(Gate::default());
+        let hold = gate.hold();
+        assert!(gate.try_collect().is_none());
+        drop(hold);
+        let collecting = gate.try_collect().expect("nobody holds anything");
+        assert!(gate.try_collect().is_none());
+        drop(collecting);
+        drop(gate.hold());
     }
 }

@@ -20,6 +20,23 @@ pub struct SweepReport {
 }
 
 impl Store {
+    /// Removes those of some blobs for which `live` says no, unless a [`Hold`](crate::Hold) is
+    /// out: then nothing is removed, and the answer is `false`. `live` is asked as in
+    /// [`Store::sweep`].
+    pub fn remove_unneeded(
+        &self,
+        digests: &[Digest],
+        live: &dyn Fn(Digest) -> bool,
+    ) -> Result<bool, StoreError> {
+        let Some(_collecting) = self.gate().try_collect() else { return Ok(false) };
+        for digest in digests {
+            if !live(*digest) {
+                self.remove(*digest)?;
+            }
+        }
+        Ok(true)
+    }
+
     /// Removes every blob for which `live` says no.
     ///
     /// `live` is asked while no [`Hold`](crate::Hold) is out, so that a blob which was put under a
