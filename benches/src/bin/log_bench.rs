@@ -239,8 +239,12 @@ fn ratio(part: u64, whole: u64) -> f64 {
 fn opening(root: &Path) -> Result<()> {
     println!("\nsegment    create ms   open again ms");
     for mib in [4_u64, 16, 64] {
-        let options =
-            Options { segment_bytes: mib << 20, max_frame_bytes: 2 << 20, ..Options::default() };
+        let options = Options {
+            segment_bytes: mib << 20,
+            first_segment_bytes: mib << 20,
+            max_frame_bytes: 2 << 20,
+            ..Options::default()
+        };
         let (mut create, mut again) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             let dir = root.join(format!("create-{mib}-{round}"));
@@ -296,7 +300,7 @@ fn opening(root: &Path) -> Result<()> {
 
 /// A log whose frames hold the largest payload that is measured.
 fn wide() -> Options {
-    Options { max_frame_bytes: 17 << 20, ..Options::default() }
+    Options { first_segment_bytes: 64 << 20, max_frame_bytes: 17 << 20, ..Options::default() }
 }
 
 /// A payload as a file of its own, made durable, and a record that names it.

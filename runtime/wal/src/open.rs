@@ -97,7 +97,7 @@ fn create(
     let none = Mark { id, acked_lsn: 0, frame_seq: 0, link: [0; 32] };
     let mark = MarkFile::create(disk.as_ref(), &none).map_err(io_error("create the mark"))?;
     let header =
-        SegmentHeader { id, seq: 1, len: options.segment_bytes, created_ns: (options.clock_ns)() };
+        SegmentHeader { id, seq: 1, len: options.first_len(), created_ns: (options.clock_ns)() };
     let prepared = segment::prepare(disk.as_ref(), &header, &|| true);
     let file = prepared.map_err(|fault| match fault {
         PrepareFault::Full { needed_bytes, free_bytes } => {

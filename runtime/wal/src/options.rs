@@ -5,13 +5,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::Lsn;
 use crate::error::OpenError;
 use crate::frame::len_for_body;
-use crate::layout::{BLOCK_U64, to_u64};
+use crate::layout::BLOCK_U64;
 
 /// Choices for [`crate::Wal::open`].
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Length of new segments, in bytes; a multiple of 4096. Segments that exist keep theirs.
     pub segment_bytes: u64,
+    /// Length of the first segment of a new log, in bytes, at most `segment_bytes`: small, so that
+    /// a new log is ready at once.
+    pub first_segment_bytes: u64,
     /// How many empty segments are kept ready, at least 1, once the current one has begun to fill.
     pub spare_segments: usize,
     /// The most that one batch, and all that is staged behind one flush, may take: records with
@@ -38,6 +41,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             segment_bytes: 64 << 20,
+            first_segment_bytes: 8 << 20,
             spare_segments: 1,
             max_frame_bytes: 4 << 20,
             reserve_bytes: 1 << 20,
@@ -56,10 +60,24 @@ fn wall_clock_ns() -> u64 {
 }
 
 impl Options {
+    /// The length of a new log's first segment.
+    pub(crate) fn first_len(&self) -> u64 {
+        self.first_segment_bytes.min(self.segment_bytes)
+    }
+
+    /// What a segment must hold between its headers: the largest frame and the reserve.
+    pub(crate) fn needed_room(&self) -> u64 {
+        len_for_body(self.max_frame_bytes).saturating_add(self.reserve_bytes)
+    }
+
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         let bad = |text: String| Err(OpenError::Options(text));
-        if !self.segment_bytes.is_multiple_of(BLOCK_U64) {
-            return bad(format!("segment_bytes {} is not a multiple of 4096", self.segment_bytes));
+        let whole = |bytes: u64| bytes.is_multiple_of(BLOCK_U64);
+        if !whole(self.segment_bytes) || !whole(self.first_segment_bytes) {
+            return bad(format!(
+                "segment_bytes {} or first_segment_bytes {} is not a multiple of 4096",
+                self.segment_bytes, self.first_segment_bytes
+            ));
         }
         if self.spare_segments == 0 {
             return bad("spare_segments must be at least 1".to_owned());
@@ -67,16 +85,13 @@ impl Options {
         if self.max_frame_bytes == 0 || self.max_frame_bytes > 1 << 30 {
             return bad(format!("max_frame_bytes {} is not in 1..=1 GiB", self.max_frame_bytes));
         }
-        let needed = len_for_body(self.max_frame_bytes)
-            .saturating_add(self.reserve_bytes)
-            .saturating_add(2 * BLOCK_U64);
-        if needed > self.segment_bytes {
+        let needed = self.needed_room().saturating_add(2 * BLOCK_U64);
+        let smallest = self.first_len();
+        if needed > smallest {
             return bad(format!(
-                "segment_bytes {} does not hold max_frame_bytes {} and reserve_bytes {}: at least \
-                 {needed} expected",
-                self.segment_bytes,
-                to_u64(self.max_frame_bytes),
-                self.reserve_bytes
+                "a segment of {smallest} bytes does not hold max_frame_bytes {} and reserve_bytes \
+                 {}: at least {needed} expected",
+                self.max_frame_bytes, self.reserve_bytes
             ));
         }
         Ok(())

@@ -11,10 +11,11 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
+use crate::layout::{BLOCK_U64, LOG_DIR, segment_path};
 use crate::log::{Log, lock};
 use crate::recovery::Notice;
 use crate::segment::Segment;
-use crate::stage::{Health, Waits};
+use crate::stage::{Health, Spare, Waits};
 
 pub(crate) fn start(log: &Arc<Log>, spares: Vec<Segment>) -> std::io::Result<Vec<JoinHandle<()>>> {
     let (writer, keeper) = (Arc::clone(log), Arc::clone(log));
@@ -117,15 +118,18 @@ fn keep(log: &Log) {
 
 impl Log {
     /// Makes spares of empty segments that were found, after a look at every byte: a frame in a
-    /// segment that was not all zeros could not be told from rot. One that is not empty is
-    /// prepared anew, and so are those after it, from the last to the first so that no gap arises.
+    /// segment that was not all zeros could not be told from rot. One that is not empty, or too
+    /// short for today's frames, is prepared anew, and so are those after it; they are removed
+    /// from the last to the first, so that no gap arises.
     pub(crate) fn adopt(&self, found: Vec<Segment>) -> Vec<Notice> {
         let mut notices = Vec::new();
         let mut clean = Vec::new();
         let mut dropped = Vec::new();
         for segment in found {
-            match segment.first_dirty(crate::layout::BLOCK_U64) {
-                Ok(None) if dropped.is_empty() => clean.push(segment),
+            // One that was made for smaller frames must not be the next.
+            let large = segment.end() - BLOCK_U64 >= self.options.needed_room();
+            match segment.first_dirty(BLOCK_U64) {
+                Ok(None) if dropped.is_empty() && large => clean.push(segment),
                 Ok(dirty) => {
                     if let Some(offset) = dirty {
                         notices.push(Notice::SpareReplaced { segment: segment.seq, offset });
@@ -139,8 +143,8 @@ impl Log {
             }
         }
         for seq in dropped.iter().rev() {
-            let removed = self.disk.remove(&crate::layout::segment_path(*seq));
-            if let Err(error) = removed.and_then(|()| self.disk.sync_dir(crate::layout::LOG_DIR)) {
+            let removed = self.disk.remove(&segment_path(*seq));
+            if let Err(error) = removed.and_then(|()| self.disk.sync_dir(LOG_DIR)) {
                 self.poison(format!("removing segment {seq:06} failed: {error}"));
                 return notices;
             }
@@ -149,7 +153,7 @@ impl Log {
         for segment in clean {
             stage.room.next_seq = segment.seq + 1;
             let (seq, end) = (segment.seq, segment.end());
-            stage.room.spares.push_back(crate::stage::Spare { seq, end, file: segment.file });
+            stage.room.spares.push_back(Spare { seq, end, file: segment.file });
         }
         self.room_wakes.notify_all();
         notices

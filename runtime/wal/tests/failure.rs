@@ -232,3 +232,31 @@ fn snapshots_let_go_of_segments_and_the_log_stays_bounded() {
     assert_eq!(files.keys().filter(|file| file.starts_with("wal/snap/")).count(), 2);
     verify(&disk, &told).unwrap();
 }
+
+/// Segments that were made for smaller frames are used up to their end, and never for a frame
+/// that they cannot hold.
+#[test]
+fn a_log_goes_on_with_larger_frames_than_its_segments_were_made_for() {
+    let disk = SimulatedDisk::new();
+    let small = Options {
+        segment_bytes: 16 << 10,
+        max_frame_bytes: 3500,
+        reserve_bytes: 4 << 10,
+        background: true,
+        ..common::options()
+    };
+    let (wal, _) = Wal::open(Arc::new(disk.clone()), small).unwrap();
+    let mut told = Told::default();
+    told.append_wait(&wal, 2).unwrap();
+    while wal.stats().spares == 0 {
+        std::thread::yield_now();
+    }
+    drop(wal);
+    let (wal, recovery) = open(&disk).unwrap();
+    check_history(&recovery, &told).unwrap();
+    for _ in 0..20 {
+        told.append_wait(&wal, 14).unwrap();
+    }
+    drop(wal);
+    verify(&disk, &told).unwrap();
+}
