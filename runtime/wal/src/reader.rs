@@ -8,17 +8,14 @@
 
 use std::sync::Arc;
 
-use hb_disk::{Open, Storage};
+use hb_disk::Storage;
 
 use crate::Lsn;
 use crate::error::{OpenError, ReplayError};
 use crate::layout::uuid_text;
 use crate::record::RecordRef;
-use crate::recovery::{Found, Notice, ReadFigures, Replay, verify};
+use crate::recovery::{Found, Notice, ReadFigures, Replay, verify_live};
 use crate::snapshot::Snapshot;
-
-/// How often reading is begun again when the writer removed a file that was just listed.
-const ATTEMPTS: usize = 5;
 
 /// A log as it was when it was read.
 #[derive(Debug)]
@@ -53,47 +50,28 @@ impl Reader {
 
 /// Reads a log without a lock and without mending anything.
 pub fn read_only(disk: &dyn Storage) -> Result<Reader, OpenError> {
-    let mut attempt = 1;
-    loop {
-        match verify(disk, Open::Read, true) {
-            Ok(Found::Nothing(id)) => {
-                return Ok(Reader {
-                    uuid: id.map(|id| id.uuid),
-                    snapshot: None,
-                    last_lsn: 0,
-                    notices: Vec::new(),
-                    figures: ReadFigures::default(),
-                    replay: None,
-                });
-            }
-            Ok(Found::Log(verified)) => {
-                let after = verified.snapshot.as_ref().map_or(0, |snapshot| snapshot.lsn);
-                let segments = Arc::new(verified.segments);
-                let replay = Replay { id: verified.id, segments, after, end: verified.end };
-                return Ok(Reader {
-                    uuid: Some(verified.id.uuid),
-                    snapshot: verified.snapshot,
-                    last_lsn: verified.last_lsn,
-                    notices: verified.notices,
-                    figures: verified.figures,
-                    replay: Some(replay),
-                });
-            }
-            // Between listing and opening, the writer removed what nothing needs any more; or it
-            // removed the first segments after their snapshot was looked for.
-            Err(error) if attempt < ATTEMPTS && may_have_moved(&error) => attempt += 1,
-            Err(error) => return Err(error),
+    let verified = match verify_live(disk)? {
+        Found::Log(verified) => verified,
+        Found::Nothing(id) => {
+            return Ok(Reader {
+                uuid: id.map(|id| id.uuid),
+                snapshot: None,
+                last_lsn: 0,
+                notices: Vec::new(),
+                figures: ReadFigures::default(),
+                replay: None,
+            });
         }
-    }
-}
-
-fn may_have_moved(error: &OpenError) -> bool {
-    match error {
-        OpenError::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
-        OpenError::Refused(problem) => {
-            problem.kind == crate::error::ProblemKind::SegmentMissing
-                || problem.kind == crate::error::ProblemKind::BehindMark
-        }
-        OpenError::Format { .. } | OpenError::Full { .. } | OpenError::Options(_) => false,
-    }
+    };
+    let after = verified.snapshot.as_ref().map_or(0, |snapshot| snapshot.lsn);
+    let segments = Arc::new(verified.segments);
+    let replay = Replay { id: verified.id, segments, after, end: verified.end };
+    Ok(Reader {
+        uuid: Some(verified.id.uuid),
+        snapshot: verified.snapshot,
+        last_lsn: verified.last_lsn,
+        notices: verified.notices,
+        figures: verified.figures,
+        replay: Some(replay),
+    })
 }

@@ -224,6 +224,29 @@ pub(crate) fn verify(disk: &dyn Storage, how: Open, live: bool) -> Result<Found,
     })))
 }
 
+/// How often reading beside a writer is begun again.
+const LIVE_ATTEMPTS: usize = 5;
+
+/// As [`verify`], beside a process that may be writing.
+///
+/// Between two reads the writer may have removed a file that was just listed, or gone on to the
+/// next segment. What does not verify because of that verifies when it is read again; damage
+/// does not.
+pub(crate) fn verify_live(disk: &dyn Storage) -> Result<Found, OpenError> {
+    let moved = |error: &OpenError| match error {
+        OpenError::Refused(_) => true,
+        OpenError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+        OpenError::Format { .. } | OpenError::Full { .. } | OpenError::Options(_) => false,
+    };
+    for _ in 1..LIVE_ATTEMPTS {
+        match verify(disk, Open::Read, true) {
+            Err(error) if moved(&error) => {}
+            result => return result,
+        }
+    }
+    verify(disk, Open::Read, true)
+}
+
 fn refused(
     kind: ProblemKind,
     segment: Option<u64>,
@@ -387,17 +410,17 @@ fn walk(
     Ok(found)
 }
 
-/// A problem beside a writer: read once more, for it may have been on its way; then it is the end
-/// if nothing follows, and the mark decides whether the log may end here.
+/// A problem beside a writer. What follows it is looked for first and the frame read again after
+/// that: a frame that is still bad although a later one was there is bad for good, as one frame is
+/// in flight at a time; a bad frame that nothing followed is on its way, and the end.
 fn retry_live(walker: &mut Walker<'_>, mark: Option<Mark>) -> Result<Step, OpenError> {
+    walker.forget();
+    let follows = walker.anything_follows().map_err(walk_error)?;
     walker.forget();
     match walker.step() {
         Err(WalkFault::Problem(problem)) => {
             let acknowledged = mark.is_some_and(|mark| mark.acked_lsn > walker.last_lsn());
-            if acknowledged || walker.anything_follows().map_err(walk_error)? {
-                return Err(OpenError::Refused(problem));
-            }
-            Ok(Step::Clean)
+            if acknowledged || follows { Err(OpenError::Refused(problem)) } else { Ok(Step::Clean) }
         }
         result => result.map_err(walk_error),
     }
