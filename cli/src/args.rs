@@ -12,7 +12,7 @@ use hb_types::limits::{Amount, Limit, Limits, Unit};
 #[derive(Debug, Parser)]
 #[command(name = "hb", version, max_term_width = 100, subcommand_required = true)]
 pub struct Cli {
-    /// Directory of the ledger [default: $XDG_DATA_HOME/hackbrain].
+    /// Directory of the ledger [default: `$XDG_DATA_HOME/hackbrain`].
     #[arg(long, global = true, env = "HB_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Say what went well and what went wrong as JSON.
@@ -97,8 +97,8 @@ pub struct RunArgs {
     #[arg(long, default_value = "2000-01-01T00:00:00Z", value_name = "RFC3339")]
     pub start_time: humantime::Timestamp,
     /// Time between checkpoints, for jobs that ask whether one is due.
-    #[arg(long, default_value = "10s", value_name = "DURATION")]
-    pub checkpoint_every: humantime::Duration,
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = parse_duration_ms)]
+    pub checkpoint_every: u64,
     /// Steps between checkpoints, instead of a time.
     #[arg(long, value_name = "STEPS", conflicts_with = "checkpoint_every")]
     pub checkpoint_steps: Option<u64>,
@@ -106,7 +106,7 @@ pub struct RunArgs {
     #[arg(long, conflicts_with_all = ["checkpoint_every", "checkpoint_steps"])]
     pub no_checkpoints: bool,
     /// Crashes without a new checkpoint after which the job is set aside as poisoned.
-    #[arg(long, default_value_t = 1000, value_name = "COUNT")]
+    #[arg(long, default_value_t = 1000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_crashes: u32,
     /// Options as `wasmtime run` knows them: fuel=N, timeout=T, max-memory-size=N, max-wasm-stack=N.
     #[arg(short = 'W', long = "wasm", value_name = "KEY=VALUE", value_parser = parse_pair)]
@@ -137,7 +137,9 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 pub struct JobsArgs {
     /// Only jobs in this state.
-    #[arg(long, value_name = "STATE")]
+    #[arg(long, value_name = "STATE", ignore_case = true, value_parser = [
+        "RECEIVED", "SCHEDULED", "RUNNING", "COMPLETED", "SEALED", "FAILED", "CANCELLED",
+    ])]
     pub state: Option<String>,
     /// At most this many, the newest.
     #[arg(long, short = 'n', default_value_t = 100, value_name = "COUNT")]

@@ -1,10 +1,10 @@
 //! From an error to one line and an exit code.
 
-use std::io;
-
-use hb_host::{AddError, OpenHostError, RunError, SubmitError, VerifyError};
+use hb_host::{AddError, OpenHostError, RunError, SubmitError, VerifyError, care::CareError};
 use hb_sandbox::PrepareError;
-use hb_types::exit;
+use hb_types::{exit, text::printable};
+
+use crate::format;
 
 /// An error whose exit code is decided where it arises.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,9 @@ pub enum Failure {
     /// A file, a job or a blob that is not there.
     #[error("{0}")]
     NotFound(String),
+    /// A component that cannot be run.
+    #[error("{0}")]
+    NotRunnable(String),
     /// A comparison that could not be made.
     #[error("could not be checked")]
     Unchecked(#[source] anyhow::Error),
@@ -27,9 +30,9 @@ pub fn tell(error: &anyhow::Error, json: bool) {
         let problem = serde_json::json!({
             "title": "hb failed", "detail": text, "exit_code": exit_code(error),
         });
-        anstream::eprintln!("{problem}");
+        format::tell(&problem.to_string());
     } else {
-        anstream::eprintln!("hb: error: {text}");
+        format::tell(&format!("hb: error: {text}"));
     }
 }
 
@@ -50,8 +53,14 @@ pub fn line_of(error: &(dyn std::error::Error + 'static)) -> String {
             text.push_str(&cause);
         }
     }
-    text.replace('\n', " ")
+    if hb_host::is_disk_full(error) && !text.contains("free some space") {
+        text.push_str("; the disk is full: free some space and run it again");
+    }
+    printable(&text.replace('\n', " "), LINE_MAX_BYTES)
 }
+
+/// The longest line of error.
+const LINE_MAX_BYTES: usize = 8 * 1024;
 
 /// What is wrong with a component, where an error is about that.
 fn prepare_error<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e PrepareError> {
@@ -72,6 +81,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             return match failure {
                 Failure::Usage(_) | Failure::Unchecked(_) => exit::USAGE,
                 Failure::NotFound(_) => exit::NOT_FOUND,
+                Failure::NotRunnable(_) => exit::NOT_RUNNABLE,
             };
         }
         if cause.downcast_ref::<VerifyError>().is_some() {
@@ -89,18 +99,19 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
                 | PrepareError::Engine { .. } => exit::HOST_FAILED,
             };
         }
-        if let Some(SubmitError::Invalid(_)) = cause.downcast_ref::<SubmitError>() {
+        if let Some(
+            SubmitError::Invalid(_) | SubmitError::Conflict { .. } | SubmitError::Ended { .. },
+        ) = cause.downcast_ref::<SubmitError>()
+        {
             return exit::USAGE;
         }
         if let Some(OpenHostError::NoLedger { .. }) = cause.downcast_ref::<OpenHostError>() {
             return exit::NOT_FOUND;
         }
-        if let Some(RunError::NoSuchJob { .. }) = cause.downcast_ref::<RunError>() {
+        if let Some(CareError::Open(OpenHostError::NoLedger { .. })) = cause.downcast_ref() {
             return exit::NOT_FOUND;
         }
-        if let Some(error) = cause.downcast_ref::<io::Error>()
-            && error.kind() == io::ErrorKind::NotFound
-        {
+        if let Some(RunError::NoSuchJob { .. }) = cause.downcast_ref::<RunError>() {
             return exit::NOT_FOUND;
         }
     }

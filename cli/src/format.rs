@@ -1,12 +1,13 @@
 //! How values look: times, sizes, tables, JSON.
 
 use std::{
+    fmt::Write as _,
     io::{self, IsTerminal, Write},
     time::{Duration, UNIX_EPOCH},
 };
 
 use comfy_table::{Table, presets};
-use hb_types::outcome::Outcome;
+use hb_types::{outcome::Outcome, text::is_unsafe};
 
 /// RFC 3339 in UTC, to the second.
 pub fn time(at_ns: u64) -> String {
@@ -68,7 +69,29 @@ pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     } else {
         serde_json::to_string(value)?
     };
-    Ok(print(&text)?)
+    Ok(print(&escape_unsafe(&text))?)
+}
+
+/// JSON leaves characters as they are that steer a terminal or turn the reading order; they stand
+/// only inside strings, where an escape means the same.
+fn escape_unsafe(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character != '\n' && is_unsafe(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+/// Says something on standard error, where nobody may be listening.
+pub fn tell(text: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
 
 /// `hb … | head` is not a failure.
@@ -76,5 +99,19 @@ pub fn ignore_gone_reader(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn json_means_the_same_and_steers_no_terminal() {
+        let value = serde_json::json!({"a": "\u{9b}2J\u{202e}x\u{e0041}\n\u{1b}"});
+        let text = escape_unsafe(&value.to_string());
+        assert!(!text.chars().any(is_unsafe), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

@@ -1,7 +1,7 @@
 //! `hb jobs`, `show`, `logs`, `trace`, `artifacts`, `seal`: what the ledger knows, for people and
 //! as JSON. They read the ledger as it stands, also while a job runs.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Seek, Write};
 
 use anyhow::Context;
 use hb_host::LedgerView;
@@ -66,7 +66,7 @@ pub fn job_json(job: &Job) -> Value {
         "ended_at": conclusion.map(|c| format::precise_time(c.at_ns)),
         "stdout": conclusion.map(|c| &c.stdout),
         "stderr": conclusion.map(|c| &c.stderr),
-        "artifacts": conclusion.map(|c| artifacts_json(c)),
+        "artifacts": conclusion.map(artifacts_json),
         "spec": job.spec,
     })
 }
@@ -185,35 +185,73 @@ fn checkpoints_line(job: &Job) -> String {
     }
 }
 
+/// How often a view is taken anew when the owner of the ledger has moved on in the middle.
+const VIEWS_MAX: u32 = 20;
+
+/// What a job has durably printed, read beside an owner that may remove what its next
+/// checkpoint lets go of.
+fn printed(invocation: &Invocation<'_>, name: &str, id: ContentId) -> anyhow::Result<Printed> {
+    let mut views = 0;
+    loop {
+        views += 1;
+        let view = invocation.view()?;
+        let job = find(&view.ledger, name)?;
+        let mut bytes = tempfile::spooled_tempfile(SPOOL_BYTES);
+        match view.copy_output(job, id, &mut bytes) {
+            Ok(len_bytes) => {
+                let (job_id, complete) = (job.job_id.clone(), job.conclusion.is_some());
+                return Ok(Printed { job_id, complete, len_bytes, bytes });
+            }
+            // Where nothing moves, the same part is missing in every view.
+            Err(hb_host::ExportError::Read { .. }) if job.is_unfinished() && views < VIEWS_MAX => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Output up to this many bytes is held in memory, more in a temporary file.
+const SPOOL_BYTES: usize = 4 * 1024 * 1024;
+
+struct Printed {
+    job_id: String,
+    complete: bool,
+    len_bytes: u64,
+    bytes: tempfile::SpooledTempFile,
+}
+
+impl Printed {
+    fn copy_to(&mut self, sink: &mut dyn Write) -> io::Result<()> {
+        self.bytes.rewind()?;
+        io::copy(&mut self.bytes, sink).map(drop)
+    }
+
+    fn json(&mut self) -> anyhow::Result<Value> {
+        let mut bytes = Vec::new();
+        self.copy_to(&mut bytes)?;
+        Ok(json!({"bytes": self.len_bytes, "text": String::from_utf8_lossy(&bytes)}))
+    }
+}
+
 /// Prints what a job durably printed.
 pub fn logs(invocation: &Invocation<'_>, args: &LogsArgs) -> anyhow::Result<u8> {
-    let view = invocation.view()?;
-    let job = find(&view.ledger, &args.job)?;
     if invocation.cli.json {
-        let read = |id| -> anyhow::Result<Value> {
-            let mut bytes = Vec::new();
-            view.copy_output(job, id, &mut bytes)?;
-            Ok(json!({"bytes": bytes.len(), "text": String::from_utf8_lossy(&bytes)}))
-        };
-        let (stdout, stderr) = (read(ContentId::STDOUT)?, read(ContentId::STDERR)?);
-        let complete = job.conclusion.is_some();
+        let mut stdout = printed(invocation, &args.job, ContentId::STDOUT)?;
+        let mut stderr = printed(invocation, &args.job, ContentId::STDERR)?;
         format::print_json(&json!({
-            "job_id": job.job_id, "complete": complete, "stdout": stdout, "stderr": stderr,
+            "job_id": stdout.job_id, "complete": stdout.complete && stderr.complete,
+            "stdout": stdout.json()?, "stderr": stderr.json()?,
         }))?;
         return Ok(exit::OK);
     }
     let id = if args.stderr { ContentId::STDERR } else { ContentId::STDOUT };
+    let mut output = printed(invocation, &args.job, id)?;
     let mut out = io::stdout().lock();
-    let result = if out.is_terminal() && !args.raw {
-        view.copy_output(job, id, &mut Filtered(&mut out))
+    let copied = if out.is_terminal() && !args.raw {
+        output.copy_to(&mut Filtered(&mut out))
     } else {
-        view.copy_output(job, id, &mut out)
+        output.copy_to(&mut out)
     };
-    match result {
-        Err(hb_host::ExportError::Read { source, .. })
-            if source.kind() == io::ErrorKind::BrokenPipe => {}
-        other => _ = other?,
-    }
+    format::ignore_gone_reader(copied).context("cannot write the output")?;
     Ok(exit::OK)
 }
 
@@ -292,8 +330,8 @@ fn life(job: &Job) -> Vec<Entry> {
             if conclusion.outcome.is_success() { String::new() } else { format!(": {message}") };
         entries.push(Entry {
             at_ns: conclusion.at_ns,
-            what: format!("ended, {outcome}{because}"),
-            detail: json!({"event": "ended", "outcome": outcome, "explanation": conclusion.explanation}),
+            what: format!("ended, {outcome}{because}{}", remarks(&job.progress.notes)),
+            detail: json!({"event": "ended", "outcome": outcome, "explanation": conclusion.explanation, "notes": job.progress.notes}),
         });
     }
     if let Some(kept) = &job.seal {
@@ -304,6 +342,12 @@ fn life(job: &Job) -> Vec<Entry> {
         });
     }
     entries
+}
+
+/// What a job remarked, behind what it remarked it on.
+fn remarks(notes: &[String]) -> String {
+    let shown: Vec<String> = notes.iter().map(|note| printable(note, 200)).collect();
+    if shown.is_empty() { String::new() } else { format!("; {}", shown.join("; ")) }
 }
 
 fn attempt_entries(job: &Job, number: u64, attempt: &Attempt, entries: &mut Vec<Entry>) {
@@ -341,10 +385,14 @@ fn checkpoint_entry(mark: &CheckpointMark) -> Entry {
     let (sequence, step, digest) = (mark.sequence, mark.step, mark.digest);
     Entry {
         at_ns: mark.at_ns,
-        what: format!("checkpoint {sequence} at step {step}, {}…", digest.short()),
+        what: format!(
+            "checkpoint {sequence} at step {step}, {}…{}",
+            digest.short(),
+            remarks(&mark.notes)
+        ),
         detail: json!({
             "event": "checkpoint", "sequence": sequence, "step": step, "digest": digest,
-            "fuel": mark.fuel_used,
+            "fuel": mark.fuel_used, "notes": mark.notes,
         }),
     }
 }
@@ -362,7 +410,7 @@ pub fn artifacts(invocation: &Invocation<'_>, args: &ArtifactsArgs) -> anyhow::R
     if let Some(out) = &args.out {
         let count = view.export_artifacts(job, out)?;
         if !invocation.cli.quiet && !invocation.cli.json {
-            anstream::eprintln!("hb: {count} artifacts written to {}", out.display());
+            format::tell(&format!("hb: {count} artifacts written to {}", out.display()));
         }
     }
     if invocation.cli.json {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context;
-use hb_host::{Host, Notice, Observer, Submission, Submitted};
+use hb_host::{ExportError, Host, Notice, Observer, Submission, Submitted};
 use hb_sandbox::{Control, Stream};
 use hb_types::{
     capture::{ContentId, Progress},
@@ -47,13 +47,32 @@ pub fn run(invocation: &Invocation<'_>, args: &RunArgs) -> anyhow::Result<u8> {
     if let Submitted::Existing(_) = submitted
         && !job.is_unfinished()
     {
-        return answer(invocation, &host, &job, &console);
+        return answer(invocation, &host, &job, args.job_id.is_some(), &console);
     }
     console.say(&accepted(&job, submitted));
+    if job.spec != submission.spec {
+        // The same hash, so only what is not part of it can differ.
+        console.say(
+            "this job keeps the checkpoint interval, deadline and labels that it was received with",
+        );
+    }
     let control = Control { cancel: cancel_on_interrupt()?, deadline: None };
     let job = host.run(job.number, &control, &mut console)?;
     console.finish();
-    conclude(invocation, &job, &console)
+    let code = conclude(invocation, &job, &console)?;
+    match console.stdout_failed.take() {
+        Some(error) => Err(incomplete(&job, error)),
+        None => Ok(code),
+    }
+}
+
+/// The job went through, but what it printed did not arrive.
+fn incomplete(job: &Job, error: io::Error) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!(
+        "the job ended as {}, but its output could not be written: make room and read it with `hb logs {}`",
+        job.state.phase.name(),
+        job.job_id
+    ))
 }
 
 fn refuse_what_makes_no_sense(args: &RunArgs) -> Result<(), Failure> {
@@ -79,7 +98,11 @@ fn read_module(path: &Path, limits: &Limits) -> anyhow::Result<Vec<u8>> {
     let most = limits.get(Limit::ComponentBytes);
     if len_bytes > most {
         let reached = LimitReached { limit: Limit::ComponentBytes, value: most, wanted: len_bytes };
-        return Err(Failure::Usage(format!("{}: {reached}", path.display())).into());
+        return Err(Failure::NotRunnable(format!(
+            "the module {} is too large: {reached}",
+            path.display()
+        ))
+        .into());
     }
     let mut bytes = Vec::new();
     // One byte more than allowed is read, so that a file that grows is noticed too.
@@ -177,8 +200,7 @@ fn policy(args: &RunArgs) -> CheckpointPolicy {
     if let Some(steps) = args.checkpoint_steps {
         return CheckpointPolicy::EverySteps(steps);
     }
-    let interval = Duration::from(args.checkpoint_every);
-    CheckpointPolicy::EveryMs(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX))
+    CheckpointPolicy::EveryMs(args.checkpoint_every)
 }
 
 fn file_name(path: &Path) -> String {
@@ -221,12 +243,17 @@ fn answer(
     invocation: &Invocation<'_>,
     host: &Host,
     job: &Job,
+    named: bool,
     console: &Console<'_>,
 ) -> anyhow::Result<u8> {
     let mut out = io::stdout().lock();
-    host.copy_output(job, ContentId::STDOUT, &mut Tolerant(&mut out))?;
-    host.copy_output(job, ContentId::STDERR, &mut io::stderr().lock())?;
-    console.say(&format!("answered from the ledger by job {}; --rerun runs it again", job.job_id));
+    match host.copy_output(job, ContentId::STDOUT, &mut Tolerant(&mut out)) {
+        Err(ExportError::Sink { source, .. }) => return Err(incomplete(job, source)),
+        other => _ = other?,
+    }
+    host.copy_output(job, ContentId::STDERR, &mut Tolerant(&mut io::stderr().lock()))?;
+    let again = if named { "another --job-id" } else { "--rerun" };
+    console.say(&format!("answered from the ledger by job {}; {again} runs it again", job.job_id));
     conclude(invocation, job, console)
 }
 
@@ -250,7 +277,7 @@ fn conclude(invocation: &Invocation<'_>, job: &Job, console: &Console<'_>) -> an
     let seal = job.seal.as_ref().map_or_else(|| "none".to_owned(), |kept| kept.seal.to_string());
     console.say(&format!("{} {outcome}, seal {seal}", job.state.phase.name()));
     if invocation.cli.json {
-        anstream::eprintln!("{}", inspect::job_json(job));
+        format::tell(&inspect::job_json(job).to_string());
     }
     Ok(conclusion.outcome.exit_code())
 }
@@ -276,7 +303,10 @@ struct Console<'a> {
     last_told: Option<Instant>,
     untold: u64,
     live_line: bool,
-    gone: bool,
+    /// Whether nobody reads standard output any more.
+    stdout_gone: bool,
+    /// Why standard output could not be written to, if it could not.
+    stdout_failed: Option<io::Error>,
 }
 
 /// Time between two lines about checkpoints or progress.
@@ -290,19 +320,20 @@ impl<'a> Console<'a> {
             last_told: None,
             untold: 0,
             live_line: false,
-            gone: false,
+            stdout_gone: false,
+            stdout_failed: None,
         }
     }
 
     fn say(&self, text: &str) {
         if !self.invocation.cli.quiet && !self.invocation.cli.json {
-            anstream::eprintln!("hb: {text}");
+            format::tell(&format!("hb: {text}"));
         }
     }
 
     fn complain(&self, text: &str) {
         if !self.invocation.cli.json {
-            anstream::eprintln!("hb: {text}");
+            format::tell(&format!("hb: {text}"));
         }
     }
 
@@ -319,7 +350,7 @@ impl<'a> Console<'a> {
     /// Ends a line of progress that is still being rewritten.
     fn finish(&mut self) {
         if std::mem::take(&mut self.live_line) {
-            eprintln!();
+            let _ = writeln!(io::stderr());
         }
     }
 }
@@ -328,8 +359,7 @@ impl Observer for Console<'_> {
     fn notice(&mut self, notice: Notice) {
         self.finish();
         match notice {
-            Notice::Preparing | Notice::Ended { .. } => {}
-            Notice::Started { attempt: 1 } => {}
+            Notice::Preparing | Notice::Ended { .. } | Notice::Started { attempt: 1 } => {}
             Notice::Started { attempt } => self.say(&format!("attempt {attempt}")),
             Notice::Resumed { sequence, step } => {
                 self.say(&format!("resumed from checkpoint {sequence} at step {step}"));
@@ -352,20 +382,23 @@ impl Observer for Console<'_> {
     }
 
     fn output(&mut self, stream: Stream, bytes: &[u8]) {
-        if self.gone {
-            return;
-        }
         self.finish();
-        let written = match stream {
+        match stream {
+            Stream::Stdout if self.stdout_gone => {}
             Stream::Stdout => {
                 let mut out = io::stdout().lock();
-                out.write_all(bytes).and_then(|()| out.flush())
+                let written = out.write_all(bytes).and_then(|()| out.flush());
+                // What the job prints is kept in the ledger: a reader that has gone away, or a
+                // file that is full, is no reason to end a job.
+                if let Err(error) = written {
+                    self.stdout_gone = true;
+                    if error.kind() != io::ErrorKind::BrokenPipe {
+                        self.stdout_failed = Some(error);
+                    }
+                }
             }
-            Stream::Stderr => io::stderr().lock().write_all(bytes),
-        };
-        // What the job prints is kept in the ledger; a reader that has gone away is no reason to
-        // end a job.
-        self.gone = written.is_err();
+            Stream::Stderr => _ = io::stderr().lock().write_all(bytes),
+        }
     }
 
     fn progress(&mut self, progress: &Progress) {
@@ -376,11 +409,12 @@ impl Observer for Console<'_> {
         }
         let done = match progress.total {
             Some(total) if total > 0 => {
-                format!("{} of {total} ({}%)", progress.done, progress.done * 100 / total)
+                let percent = u128::from(progress.done) * 100 / u128::from(total);
+                format!("{} of {total} ({percent}%)", progress.done)
             }
             _ => progress.done.to_string(),
         };
-        eprint!("\r\u{1b}[Khb: {}: {done}", self.job_id);
+        let _ = write!(io::stderr(), "\r\u{1b}[Khb: {}: {done}", self.job_id);
         self.live_line = true;
     }
 }

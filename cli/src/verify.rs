@@ -35,10 +35,10 @@ fn check(invocation: &Invocation<'_>, args: &VerifyArgs) -> anyhow::Result<(Clai
     let claim = if view.ledger.by_id(&args.what).is_none() && path.is_file() {
         let bytes =
             std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        claim_of_envelope(invocation, args, &view, &bytes)?
+        claim_of_envelope(args, &view, &bytes)?
     } else {
         let job = inspect::find(&view.ledger, &args.what)?;
-        claim_of_job(invocation, args, &view, job)?
+        claim_of_job(args, &view, job)?
     };
     let sandbox = Sandbox::open(SandboxOptions {
         cache_dir: view.layout().cache(),
@@ -57,17 +57,12 @@ fn check(invocation: &Invocation<'_>, args: &VerifyArgs) -> anyhow::Result<(Clai
 }
 
 /// The claim of a job in this ledger, whose checkpoints are all recorded here.
-fn claim_of_job(
-    invocation: &Invocation<'_>,
-    args: &VerifyArgs,
-    view: &LedgerView,
-    job: &Job,
-) -> anyhow::Result<Claim> {
+fn claim_of_job(args: &VerifyArgs, view: &LedgerView, job: &Job) -> anyhow::Result<Claim> {
     let kept = job.seal.as_ref().with_context(|| {
         format!("job {} is {} and has no seal yet", job.job_id, job.state.phase.name())
     })?;
     let bytes = view.envelope(kept).context("the envelope of the seal cannot be read")?;
-    let mut claim = claim_of_envelope(invocation, args, view, &bytes)?;
+    let mut claim = claim_of_envelope(args, view, &bytes)?;
     if claim.expected.seal != kept.seal {
         anyhow::bail!(
             "the ledger's seal {} is not the one that its envelope states, {}",
@@ -88,16 +83,11 @@ fn claim_of_job(
     Ok(claim)
 }
 
-fn claim_of_envelope(
-    invocation: &Invocation<'_>,
-    args: &VerifyArgs,
-    view: &LedgerView,
-    bytes: &[u8],
-) -> anyhow::Result<Claim> {
+fn claim_of_envelope(args: &VerifyArgs, view: &LedgerView, bytes: &[u8]) -> anyhow::Result<Claim> {
     let envelope = Envelope::from_json(bytes).context("this is no envelope of a seal")?;
-    let trusted = trusted_keys(invocation, args, view)?;
+    let trusted = trusted_keys(args, view)?;
     let statement: Statement = envelope.verify(&trusted).context(
-        "the envelope's signature is not by a key that is trusted here; name the signer's public key with --key FILE",
+        "the envelope is not accepted (a signer of elsewhere is trusted with --key FILE)",
     )?;
     let sealed: SealedJob = statement.read().context("the statement does not hold together")?;
     let spec: JobSpec = serde_json::from_value(sealed.manifest.clone())
@@ -124,11 +114,7 @@ fn claim_of_envelope(
 }
 
 /// The key of this data directory, and those that the user names.
-fn trusted_keys(
-    _invocation: &Invocation<'_>,
-    args: &VerifyArgs,
-    view: &LedgerView,
-) -> anyhow::Result<Vec<PublicKey>> {
+fn trusted_keys(args: &VerifyArgs, view: &LedgerView) -> anyhow::Result<Vec<PublicKey>> {
     let mut keys = Vec::new();
     keys.extend(hb_host::public_key(view.layout())?);
     for path in &args.key {

@@ -75,7 +75,7 @@ fn a_job_id_names_one_job_and_refuses_another() {
     let first = world.run(["run", "--job-id", "mine", &hello, "--", "x"]).ok();
     let same = world.run(["run", "--job-id", "mine", &hello, "--", "x"]).ok();
     assert_eq!(same.stdout, first.stdout);
-    world.run(["run", "--job-id", "mine", &hello, "--", "y"]).exits(125).complains(&[
+    world.run(["run", "--job-id", "mine", &hello, "--", "y"]).exits(2).complains(&[
         "mine",
         "another hash",
         "--job-id",
@@ -125,8 +125,7 @@ fn the_spectrum_of_escherichia_coli_is_the_one_that_jellyfish_finds() {
 
 fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
-    let digest = sha2::Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", sha2::Sha256::digest(bytes))
 }
 
 #[test]
@@ -186,4 +185,56 @@ fn a_reader_that_goes_away_does_not_end_a_job() {
     assert!(child.wait().unwrap().success());
     assert_eq!(world.show("c")["state"], "SEALED");
     assert_eq!(world.run(["logs", "c"]).ok().text().lines().count(), 2000);
+}
+
+#[test]
+fn sigterm_is_a_crash_like_any_other_and_the_job_resumes() {
+    let world = World::new();
+    let counter = guest("counter");
+    let run = ["run", "--job-id", "c", &counter, "--", "--steps", "300", "--work", "3"];
+    for signal in ["TERM", "HUP"] {
+        let running = Running::start(&mut world.hb(run));
+        let before =
+            world.show_if_there("c").map_or(0, |shown| shown["checkpoints"].as_u64().unwrap());
+        wait_until("there are more checkpoints", || {
+            world
+                .show_if_there("c")
+                .is_some_and(|c| c["checkpoints"].as_u64().unwrap() > before + 5)
+        });
+        running.signal(signal);
+        assert_eq!(running.finish().code, None, "it died by the signal");
+    }
+    let last = world.run(run).ok();
+    assert!(last.stderr.contains("resumed from checkpoint"), "{}", last.stderr);
+    assert_eq!(last.text().lines().count(), 300);
+}
+
+#[test]
+fn output_that_does_not_arrive_is_said_and_is_kept() {
+    let world = World::new();
+    let run = ["run", "--job-id", "h", &guest("hello")];
+    // Once while it runs, and once when it is answered from the ledger.
+    for _ in 0..2 {
+        let mut command = world.hb(run);
+        command.stdout(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        let ran = Running::start(&mut command).finish().exits(125);
+        ran.complains(&["could not be written", "hb logs h"]);
+    }
+    assert!(!world.run(["logs", "h"]).ok().stdout.is_empty());
+    // Standard error that nobody can read is no reason to fail.
+    let mut command = world.hb(run);
+    command.stderr(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    Running::start(&mut command).finish().ok();
+}
+
+/// Twelve thousand files: what names them does not fit into one frame of the log.
+#[test]
+fn a_job_may_leave_more_files_than_fit_into_one_record() {
+    let world = World::new();
+    let greedy = guest("greedy");
+    let run = ["run", "--job-id", "m", "--max-files", "60000", &greedy, "--", "many-files"];
+    world.run(run).exits(1);
+    assert_eq!(world.show("m")["state"], "FAILED");
+    world.run(["ledger", "check"]).ok();
+    world.run(["verify", "m"]).ok();
 }

@@ -56,12 +56,15 @@ fn files_that_are_not_there_and_jobs_that_are_not_there_are_127() {
         .complains(&["/no/such/file", "does not exist"]);
     world.run(["run", "--stdin", "/no/such", &hello]).exits(127).complains(&["/no/such"]);
     world.run(["run", &hello]).ok();
+    world.run(["jobs", "--state", "nonsense"]).exits(2);
     for command in ["show", "logs", "trace", "artifacts", "seal"] {
         world.run([command, "nobody"]).exits(127).complains(&["nobody", "hb jobs"]);
     }
     world.run(["verify", "nobody"]).exits(2).complains(&["nobody"]);
     let empty = World::new();
     empty.run(["show", "x"]).exits(127).complains(&["no ledger", "--data"]);
+    empty.run(["ledger", "check"]).exits(127).complains(&["no ledger", "--data"]);
+    empty.run(["ledger", "stats"]).exits(127).complains(&["no ledger", "--data"]);
 }
 
 #[test]

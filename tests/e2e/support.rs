@@ -16,16 +16,19 @@ pub const HB: &str = env!("CARGO_BIN_EXE_hb");
 
 /// The longest that anything may take before a test gives up on it. No test asserts a time: this
 /// only keeps a hanging program from hanging the tests.
-pub const PATIENCE: Duration = Duration::from_secs(240);
+pub const PATIENCE: Duration = Duration::from_mins(4);
 
 /// A data directory and a place for files, removed at the end.
 pub struct World {
     dir: TempDir,
+    data: PathBuf,
 }
 
 impl World {
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        Self { dir, data }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -33,7 +36,12 @@ impl World {
     }
 
     pub fn data(&self) -> PathBuf {
-        self.path("data")
+        self.data.clone()
+    }
+
+    /// Puts the ledger elsewhere.
+    pub fn set_data(&mut self, data: PathBuf) {
+        self.data = data;
     }
 
     /// `hb` with these arguments on this world's ledger.
@@ -57,6 +65,12 @@ impl World {
     /// `hb show JOB --json`.
     pub fn show(&self, job: &str) -> Value {
         self.run(["show", job, "--json"]).ok().json()
+    }
+
+    /// The same while the job, or the ledger, may not be there yet.
+    pub fn show_if_there(&self, job: &str) -> Option<Value> {
+        let ran = self.run(["show", job, "--json"]);
+        (ran.code == Some(0)).then(|| ran.json())
     }
 
     /// The artifacts of a job by name, from a fresh directory.

@@ -10,17 +10,22 @@
 use std::time::Instant;
 
 use hb_sandbox::{Ending, HostFault, Saved, Session, Stream};
+use hb_store::Store;
 use hb_types::{
     Lsn,
-    capture::{Capture, ContentId, Progress, Restored},
+    capture::{Capture, ContentId, Counters, Progress, Restored},
     content::Holdings,
     event::{Checkpointed, JobNumber},
     job::CheckpointPolicy,
     ledger::Job,
+    limits::Limit,
+    outcome::Outcome,
 };
 
 use crate::{
-    Host, clock, contents,
+    Host, clock,
+    conclusion::End,
+    contents,
     contents::HeldContents,
     delta,
     journal::Urgency,
@@ -39,12 +44,16 @@ pub(crate) struct Attempt<'a> {
     held: Holdings,
     /// Whether neither `restore` gave anything back nor anything was saved.
     fresh: bool,
+    /// The number of the checkpoint that `restore` gave back; zero where it gave none.
+    started_from: u64,
     sequence: u64,
     last_step: u64,
     last_saved: Instant,
+    /// Whether the answer to `due`, which no manifest decides, was ever yes.
+    said_due: bool,
     observer: &'a mut dyn Observer,
-    /// Output before it is certain that this attempt does not roll it back.
-    held_back: Option<Vec<(Stream, Vec<u8>)>>,
+    /// Whether output is not shown yet because this attempt may still roll it back.
+    held_back: bool,
 }
 
 impl<'a> Attempt<'a> {
@@ -63,19 +72,32 @@ impl<'a> Attempt<'a> {
             claimed: may_resume.then(|| Box::new(job.clone())),
             held: Holdings::default(),
             fresh: true,
+            started_from: 0,
             sequence: 0,
             last_step: 0,
             last_saved: Instant::now(),
+            said_due: false,
             observer,
-            held_back: may_resume.then(Vec::new),
+            held_back: may_resume,
         }
     }
 
-    /// From here on output is shown as it comes.
-    fn release_output(&mut self) {
-        for (stream, bytes) in self.held_back.take().into_iter().flatten() {
-            self.observer.output(stream, &bytes);
+    /// From here on output is shown as it comes; first, what was held back, which the capture has.
+    fn release_output(&mut self, capture: &Capture<'_>) -> Result<(), HostFault> {
+        if !std::mem::take(&mut self.held_back) {
+            return Ok(());
         }
+        for content in &capture.contents {
+            let stream = match content.id {
+                ContentId::STDOUT => Stream::Stdout,
+                ContentId::STDERR => Stream::Stderr,
+                _ => continue,
+            };
+            let mut sink = ToObserver { observer: &mut *self.observer, stream };
+            contents::copy(capture.source, content.id, content.len_bytes, &mut sink)
+                .map_err(|error| HostFault::new("cannot read what the job printed", error))?;
+        }
+        Ok(())
     }
 
     /// Shows what earlier attempts durably wrote.
@@ -101,17 +123,19 @@ impl Session for Attempt<'_> {
         self.held = job.holdings;
         self.fresh = false;
         self.sequence = job.state.sequence;
+        self.started_from = job.state.sequence;
         self.last_step = job.state.step;
         // What this attempt printed before it asked is rolled back with everything else.
-        self.held_back = None;
+        self.held_back = false;
         self.show_restored()?;
         let (sequence, step) = (self.sequence, self.last_step);
         self.observer.notice(Notice::Resumed { sequence, step });
-        restored(self.host, &self.held, sequence, step, job.counters, job.progress).map(Some)
+        let store = self.host.store();
+        restored(store, &self.held, sequence, step, job.counters, job.progress).map(Some)
     }
 
     fn due(&mut self, step: u64) -> bool {
-        match self.policy {
+        let due = match self.policy {
             CheckpointPolicy::EveryMs(interval_ms) => {
                 self.last_saved.elapsed().as_millis() >= u128::from(interval_ms)
             }
@@ -119,11 +143,13 @@ impl Session for Attempt<'_> {
                 step.saturating_sub(self.last_step) >= steps.max(1)
             }
             CheckpointPolicy::Never => false,
-        }
+        };
+        self.said_due |= due;
+        due
     }
 
     fn save(&mut self, capture: &Capture<'_>) -> Result<Saved, HostFault> {
-        self.release_output();
+        self.release_output(capture)?;
         let hold = self.host.store().hold();
         let kind = delta::Kind::Checkpoint;
         let built = delta::build(self.host.store(), &self.held, self.fresh, capture, kind)?;
@@ -141,7 +167,7 @@ impl Session for Attempt<'_> {
             step: capture.step,
             digest,
             counters: capture.counters,
-            progress: capture.progress.clone(),
+            progress: with_bounded_notes(&capture.progress),
             delta: built.delta,
             at_ns: clock::now_ns(),
         };
@@ -164,9 +190,8 @@ impl Session for Attempt<'_> {
     }
 
     fn output(&mut self, stream: Stream, bytes: &[u8]) {
-        match &mut self.held_back {
-            Some(held) => held.push((stream, bytes.to_vec())),
-            None => self.observer.output(stream, bytes),
+        if !self.held_back {
+            self.observer.output(stream, bytes);
         }
     }
 
@@ -175,10 +200,24 @@ impl Session for Attempt<'_> {
     }
 
     fn finish(&mut self, ending: &Ending, capture: &Capture<'_>) -> Result<(), HostFault> {
-        self.release_output();
         let hold = self.host.store().hold();
-        let decided =
-            self.host.conclude(self.job, self.token, &self.held, self.fresh, ending, capture)?;
+        let decided = match self.claimed.take() {
+            // Stopped from outside before it asked for its checkpoint: what counts is what was
+            // durable, not what this attempt had not yet rolled back.
+            Some(job) if self.fresh && ended_from_outside(ending) => {
+                let message = ending.explanation.message.clone();
+                self.host
+                    .conclude_unresumed(&job, self.token, ending.outcome, message)
+                    .map_err(|error| HostFault::new("the outcome cannot be written down", error))?
+            }
+            _ => {
+                self.release_output(capture)?;
+                // An attempt that resumed has paid for it in fuel and memory.
+                let resumed = !self.fresh && self.started_from > 0;
+                let end = End { ending, capture, depends_on_history: self.said_due || resumed };
+                self.host.conclude(self.job, self.token, &self.held, self.fresh, &end)?
+            }
+        };
         drop(hold);
         self.host
             .settle(decided)
@@ -186,25 +225,41 @@ impl Session for Attempt<'_> {
     }
 }
 
-/// The form in which the sandbox takes a checkpoint back.
-pub(crate) fn restored<'a>(
-    host: &'a Host,
-    held: &'a Holdings,
-    sequence: u64,
-    step: u64,
-    counters: hb_types::capture::Counters,
-    progress: Progress,
-) -> Result<Restored<'a>, HostFault> {
-    restored_from(host.store(), held, sequence, step, counters, progress)
+/// Whether an ending says nothing about the job itself.
+fn ended_from_outside(ending: &Ending) -> bool {
+    match ending.outcome {
+        Outcome::Cancelled => true,
+        Outcome::Limit { reached } => reached.limit == Limit::Deadline,
+        Outcome::Success | Outcome::Exit { .. } | Outcome::Trap { .. } | Outcome::Poisoned => false,
+    }
 }
 
-/// The same from any store.
-pub(crate) fn restored_from<'a>(
-    store: &'a hb_store::Store,
+/// The most bytes of remarks that one record keeps.
+const NOTES_MAX_BYTES: usize = 16 * 1024;
+
+/// Progress as it is written down.
+pub(crate) fn with_bounded_notes(progress: &Progress) -> Progress {
+    let mut kept = Progress { notes: Vec::new(), ..progress.clone() };
+    let mut bytes = 0;
+    for note in &progress.notes {
+        bytes += note.len();
+        if bytes > NOTES_MAX_BYTES {
+            let more = progress.notes.len() - kept.notes.len();
+            kept.notes.push(format!("({more} more remarks were not kept)"));
+            break;
+        }
+        kept.notes.push(note.clone());
+    }
+    kept
+}
+
+/// The form in which the sandbox takes a checkpoint back.
+pub(crate) fn restored<'a>(
+    store: &'a Store,
     held: &'a Holdings,
     sequence: u64,
     step: u64,
-    counters: hb_types::capture::Counters,
+    counters: Counters,
     progress: Progress,
 ) -> Result<Restored<'a>, HostFault> {
     let source = HeldContents { store, holdings: held };

@@ -20,8 +20,8 @@ use hb_types::{
 };
 
 use crate::{
-    Host, clock, contents, contents::HeldContents, delta, error::RunError, host::Decided,
-    journal::Urgency,
+    Host, attempt::with_bounded_notes, clock, contents, contents::HeldContents, delta,
+    error::RunError, host::Decided, journal::Urgency,
 };
 
 /// An envelope of more bytes than this is kept as a blob.
@@ -79,6 +79,17 @@ fn digest_of(source: &dyn ChunkSource, id: ContentId, len_bytes: u64) -> std::io
     Ok(BlobRef { digest: hasher.finalize().into(), len_bytes })
 }
 
+/// How an attempt ended.
+pub(crate) struct End<'a> {
+    /// The outcome.
+    pub ending: &'a Ending,
+    /// What it left.
+    pub capture: &'a Capture<'a>,
+    /// Whether a limit may have been reached, or not, by when checkpoints fell due and where the
+    /// job was resumed: serialising and rebuilding cost fuel and memory.
+    pub depends_on_history: bool,
+}
+
 impl Host {
     /// Decides the outcome of an attempt: digests, seal, both records.
     pub(crate) fn conclude(
@@ -87,9 +98,9 @@ impl Host {
         token: Lsn,
         held: &Holdings,
         fresh: bool,
-        ending: &Ending,
-        capture: &Capture<'_>,
+        end: &End<'_>,
     ) -> Result<Decided, HostFault> {
+        let (ending, capture) = (end.ending, end.capture);
         let fault = |what| move |source| HostFault::new(what, source);
         let leavings =
             Leavings::of_capture(capture).map_err(fault("cannot read what the job left"))?;
@@ -101,12 +112,14 @@ impl Host {
             outcome: ending.outcome,
             explanation: ending.explanation.clone(),
             counters: ending.counters,
-            progress: capture.progress.clone(),
+            progress: with_bounded_notes(&capture.progress),
             delta: built.delta,
             stdout: leavings.stdout,
             stderr: leavings.stderr,
             artifacts: leavings.artifacts.clone(),
             peak_memory_bytes: ending.peak_memory_bytes,
+            reproducible: ending.outcome.is_reproducible()
+                && !(end.depends_on_history && matches!(ending.outcome, Outcome::Limit { .. })),
             at_ns: clock::now_ns(),
         };
         self.seal_and_decide(&known, ended, &leavings)
@@ -121,13 +134,34 @@ impl Host {
         outcome: Outcome,
         message: String,
     ) -> Result<Decided, RunError> {
+        self.conclude_as_held(job, None, outcome, message)
+    }
+
+    /// Ends a job from outside whose attempt had not yet asked for the checkpoint that is there.
+    pub(crate) fn conclude_unresumed(
+        &self,
+        job: &Job,
+        token: Lsn,
+        outcome: Outcome,
+        message: String,
+    ) -> Result<Decided, RunError> {
+        self.conclude_as_held(job, Some(token), outcome, message)
+    }
+
+    fn conclude_as_held(
+        &self,
+        job: &Job,
+        token: Option<Lsn>,
+        outcome: Outcome,
+        message: String,
+    ) -> Result<Decided, RunError> {
         let source = HeldContents { store: self.store(), holdings: &job.holdings };
         let len_bytes = |id| job.holdings.content(id).map_or(0, |content| content.len_bytes);
         let leavings = Leavings::of(&source, &len_bytes, &job.holdings.names)
             .map_err(|error| HostFault::new("cannot read what the job left", error))?;
         let ended = Ended {
             job: job.number,
-            token: None,
+            token,
             outcome,
             explanation: Explanation { message, backtrace: Vec::new() },
             counters: job.counters,
@@ -137,6 +171,7 @@ impl Host {
             stderr: leavings.stderr,
             artifacts: leavings.artifacts.clone(),
             peak_memory_bytes: 0,
+            reproducible: false,
             at_ns: clock::now_ns(),
         };
         self.seal_and_decide(job, ended, &leavings)
@@ -195,6 +230,7 @@ impl Host {
                 hb_version: env!("CARGO_PKG_VERSION").to_owned(),
                 engine_version: hb_sandbox::ENGINE_VERSION.to_owned(),
                 hermetic: true,
+                history_dependent: ended.outcome.is_reproducible() && !ended.reproducible,
                 grants: Vec::new(),
             },
         }

@@ -250,28 +250,35 @@ impl Host {
     ) -> Result<Decided, DecideError> {
         let mut shared = self.lock();
         shared.ledger.check(&events)?;
-        let last = shared.ledger.jobs.get(&job).map_or(Expect::Absent, |job| Expect::At(job.last));
-        let subject = Subject::Job(job);
-        let entries = events.into_iter().enumerate().map(|(index, event)| Entry {
-            subject: subject.clone(),
-            // The records of one decision follow each other by being appended together.
-            expect: if index == 0 { last } else { Expect::Any },
-            event,
-        });
-        Ok(self.append_entries(&mut shared, entries.collect(), urgency)?)
+        let mut batch = Vec::with_capacity(events.len());
+        for event in events {
+            let Some((parts, assembled)) = event.split() else {
+                batch.push(event);
+                continue;
+            };
+            // A frame of the log holds a bounded number of bytes. Parts do nothing by
+            // themselves, so a crash among them leaves the job as it was.
+            for part in parts {
+                let entries = entries_about(&shared.ledger, job, vec![part]);
+                let _ = self.append_entries(&mut shared, &entries, urgency)?;
+            }
+            batch.push(assembled);
+        }
+        let entries = entries_about(&shared.ledger, job, batch);
+        Ok(self.append_entries(&mut shared, &entries, urgency)?)
     }
 
     /// Appends entries and applies them, under the lock that orders both.
     fn append_entries(
         &self,
         shared: &mut Shared,
-        entries: Vec<Entry>,
+        entries: &[Entry],
         urgency: Urgency,
     ) -> Result<Decided, JournalError> {
-        let pending = self.journal.append(&entries, urgency)?;
+        let pending = self.journal.append(entries, urgency)?;
         let first = pending.first;
         let mut unused = Vec::new();
-        for (lsn, entry) in (first..).zip(&entries) {
+        for (lsn, entry) in (first..).zip(entries) {
             let applied = shared.ledger.apply(lsn, &entry.event);
             unused.extend(applied.expect("a decision was checked before it was appended"));
         }
@@ -284,7 +291,7 @@ impl Host {
         shared.ledger.check(std::slice::from_ref(&event))?;
         let subject = Subject::Id(job_id.to_owned());
         let entry = Entry { subject, expect: Expect::Absent, event };
-        Ok(self.append_entries(&mut shared, vec![entry], Urgency::New)?)
+        Ok(self.append_entries(&mut shared, &[entry], Urgency::New)?)
     }
 
     /// Waits until a decision is durable; then removes what it made useless.
@@ -425,7 +432,7 @@ impl Host {
         }
         events.push(Started { job: number, process: std::process::id(), at_ns }.into());
         let offset = events.len() as u64 - 1;
-        let decided = self.decide(number, events, Urgency::Closing)?;
+        let decided = self.decide(number, events, Urgency::New)?;
         let token = decided.first + offset;
         let job = self.job(number).expect("a claimed job is in the ledger");
         Ok((token, job))
@@ -452,6 +459,18 @@ impl Host {
     fn open_blob(&self, blob: BlobRef) -> Result<std::fs::File, RunError> {
         crate::view::blob_file(&self.store, blob)
     }
+}
+
+/// Entries about one job that hold only if nothing else was decided about it.
+fn entries_about(ledger: &Ledger, job: JobNumber, events: Vec<Event>) -> Vec<Entry> {
+    let last = ledger.jobs.get(&job).map_or(Expect::Absent, |job| Expect::At(job.last));
+    let entry = |(index, event)| Entry {
+        subject: Subject::Job(job),
+        // The records of one batch follow each other by being appended together.
+        expect: if index == 0 { last } else { Expect::Any },
+        event,
+    };
+    events.into_iter().enumerate().map(entry).collect()
 }
 
 fn last_positions(ledger: &Ledger) -> BTreeMap<Subject, Lsn> {

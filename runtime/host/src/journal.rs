@@ -69,16 +69,6 @@ pub enum JournalError {
     Append(#[from] AppendError),
 }
 
-impl JournalError {
-    /// Whether the entries may be in the log all the same; only reading it back tells.
-    pub fn is_unknown(&self) -> bool {
-        match self {
-            Self::Conflict { .. } => false,
-            Self::Append(error) => matches!(error, AppendError::Unknown { .. }),
-        }
-    }
-}
-
 /// Entries on their way to the disk.
 #[must_use = "nothing may be announced before `wait` returned"]
 pub struct Pending {

@@ -40,7 +40,9 @@ pub(crate) fn take(disk: &RealDisk) -> io::Result<Option<LockGuard>> {
 /// no `/proc`, every owner is given the longer time.
 fn is_dying(process: u32) -> bool {
     const SIGKILL_BIT: u64 = 1 << 8;
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/status")) else { return true };
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/status")) else {
+        return true;
+    };
     let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let gone = field("State:").is_some_and(|state| state.starts_with(['Z', 'X']));
     let pending = |name| field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok());

@@ -150,8 +150,7 @@ fn known_answer(
     let mut same = ledger.by_hash(job_hash);
     let answers = |job: &&Job| {
         job.is_unfinished()
-            || (!submission.rerun
-                && job.conclusion.as_ref().is_some_and(|c| c.outcome.is_reproducible()))
+            || (!submission.rerun && job.conclusion.as_ref().is_some_and(|c| c.reproducible))
     };
     Ok(same.find(answers).map(|job| job.number))
 }

@@ -9,7 +9,7 @@
 //! Nothing is written to the ledger; what a repetition holds lies in a store of its own that is
 //! removed afterwards.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{collections::BTreeMap, fmt::Display, io, sync::Arc};
 
 use hb_disk::RealDisk;
 use hb_sandbox::{
@@ -21,13 +21,12 @@ use hb_types::{
     Digest,
     capture::{Capture, Counters, Progress, Restored},
     content::Holdings,
-    job::JobSpec,
+    job::{InvalidSpec, JobSpec},
+    limits::Limits,
     outcome::{Explanation, Outcome},
 };
 
-use crate::{
-    attempt::restored_from, conclusion::Leavings, delta, error::RunError, view::blob_file,
-};
+use crate::{attempt::restored, conclusion::Leavings, delta, error::RunError, view::blob_file};
 
 /// One recorded checkpoint.
 pub use hb_seal::CheckpointMark;
@@ -111,9 +110,12 @@ pub enum VerifyError {
         /// What this version computes.
         computed: Digest,
     },
-    /// The outcome depends on the machine.
+    /// The specification asks for more than a host allows, or names what no host would.
+    #[error("the statement's manifest cannot be run here")]
+    Invalid(#[from] InvalidSpec),
+    /// The outcome depends on more than the job.
     #[error(
-        "the outcome ({outcome}) depends on the machine or its user, not only on the job: no repetition can prove it"
+        "the outcome ({outcome}) depends on the machine, its user or the job's history, not only on the job: no repetition can prove it"
     )]
     NotReproducible {
         /// The outcome.
@@ -165,6 +167,7 @@ impl Verifier<'_> {
         if spec.hash() != job_hash {
             return Err(VerifyError::Semantics { recorded: job_hash, computed: spec.hash() });
         }
+        spec.check(&Limits::ceilings())?;
         if !expected.reproducible {
             return Err(VerifyError::NotReproducible { outcome: expected.outcome.canonical() });
         }
@@ -177,7 +180,7 @@ impl Verifier<'_> {
         let mut restarts = 0;
         loop {
             match self.run(&prepared, spec, &mut repetition, control)? {
-                Ended::Stopped if repetition.stop_for_good => break,
+                Ended::Stopped if repetition.never_restores => break,
                 Ended::Stopped => restarts += 1,
                 Ended::Finished(_) => break,
             }
@@ -248,7 +251,6 @@ struct Repetition<'a> {
     point: Option<Point>,
     restored: bool,
     never_restores: bool,
-    stop_for_good: bool,
     compared: u64,
     differences: Vec<Difference>,
     end: Option<(Digest, Outcome, Explanation)>,
@@ -271,7 +273,6 @@ impl<'a> Repetition<'a> {
             point: None,
             restored: false,
             never_restores: false,
-            stop_for_good: false,
             compared: 0,
             differences: Vec::new(),
             end: None,
@@ -282,7 +283,7 @@ impl<'a> Repetition<'a> {
         self.restored = false;
     }
 
-    fn differ(&mut self, what: String, expected: impl ToString, found: impl ToString) {
+    fn differ(&mut self, what: String, expected: &dyn Display, found: &dyn Display) {
         let (expected, found) = (expected.to_string(), found.to_string());
         self.differences.push(Difference { what, expected, found });
     }
@@ -299,15 +300,15 @@ impl<'a> Repetition<'a> {
                 self.compared += 1;
                 if mark.digest != digest {
                     let what = format!("checkpoint {} at step {step}", mark.sequence);
-                    self.differ(what, mark.digest, digest);
+                    self.differ(what, &mark.digest, &digest);
                 }
                 return;
             }
             let what = format!("checkpoint {} at step {}", mark.sequence, mark.step);
-            self.differ(what, mark.digest, format!("none; the next is at step {step}"));
+            self.differ(what, &mark.digest, &format!("none; the next is at step {step}"));
         }
         if expected.checkpoints_complete {
-            self.differ(format!("checkpoint at step {step}"), "none", digest);
+            self.differ(format!("checkpoint at step {step}"), &"none", &digest);
         }
     }
 
@@ -319,11 +320,11 @@ impl<'a> Repetition<'a> {
         while let Some(mark) = expected.checkpoints.get(self.next) {
             self.next += 1;
             let what = format!("checkpoint {} at step {}", mark.sequence, mark.step);
-            self.differ(what, mark.digest, "none; the job ended before");
+            self.differ(what, &mark.digest, &"none; the job ended before");
         }
         if seal != expected.seal && self.differences.is_empty() {
             // The parts agree with the record, so the record does not agree with its own seal.
-            self.differ("seal".to_owned(), expected.seal, seal);
+            self.differ("seal".to_owned(), &expected.seal, &seal);
         }
         Ok(Verdict {
             differences: self.differences,
@@ -338,13 +339,13 @@ impl<'a> Repetition<'a> {
     fn compare_end(&mut self, outcome: &Outcome, leavings: &Leavings) {
         let expected = self.expected;
         if outcome.canonical() != expected.outcome.canonical() {
-            self.differ("outcome".to_owned(), expected.outcome.canonical(), outcome.canonical());
+            self.differ("outcome".to_owned(), &expected.outcome.canonical(), &outcome.canonical());
         }
         if leavings.stdout.digest != expected.stdout {
-            self.differ("stdout".to_owned(), expected.stdout, leavings.stdout.digest);
+            self.differ("stdout".to_owned(), &expected.stdout, &leavings.stdout.digest);
         }
         if leavings.stderr.digest != expected.stderr {
-            self.differ("stderr".to_owned(), expected.stderr, leavings.stderr.digest);
+            self.differ("stderr".to_owned(), &expected.stderr, &leavings.stderr.digest);
         }
         let found = leavings.artifact_digests();
         let shown = |digest: Option<&Digest>| digest.map_or("none".to_owned(), Digest::to_string);
@@ -354,7 +355,7 @@ impl<'a> Repetition<'a> {
             let (was, is) = (expected.artifacts.get(name), found.get(name));
             if was != is {
                 let what = format!("artifact {}", hb_types::text::printable(name, 200));
-                self.differ(what, shown(was), shown(is));
+                self.differ(what, &shown(was), &shown(is));
             }
         }
     }
@@ -365,8 +366,7 @@ impl Session for Repetition<'_> {
         self.restored = true;
         let Some(point) = &self.point else { return Ok(None) };
         let (counters, progress) = (point.counters, point.progress.clone());
-        restored_from(self.store, &self.held, point.sequence, point.step, counters, progress)
-            .map(Some)
+        restored(self.store, &self.held, point.sequence, point.step, counters, progress).map(Some)
     }
 
     /// At the recorded steps, and only there.
@@ -381,7 +381,6 @@ impl Session for Repetition<'_> {
         let fresh = self.point.is_none() || !self.restored;
         if fresh && self.point.is_some() && self.by_checkpoints {
             self.never_restores = true;
-            self.stop_for_good = true;
             return Ok(Saved::Stop);
         }
         let first = self.point.is_none();
@@ -405,6 +404,10 @@ impl Session for Repetition<'_> {
         let leavings = Leavings::of_capture(capture)
             .map_err(|source| HostFault::new("cannot read what the job left", source))?;
         if ending.outcome == Outcome::Cancelled {
+            return Ok(());
+        }
+        if self.by_checkpoints && self.point.is_some() && !self.restored {
+            self.never_restores = true;
             return Ok(());
         }
         self.compare_end(&ending.outcome, &leavings);

@@ -14,7 +14,7 @@ use hb_disk::{RealDisk, Storage};
 use hb_store::{Store, StoreError};
 use hb_types::{
     Digest,
-    capture::ContentId,
+    capture::{ChunkSource, ContentId, chunk_count},
     content::Kept,
     event::{Artifact, Event},
     job::BlobRef,
@@ -23,7 +23,7 @@ use hb_types::{
 use hb_wal::{RecordRef, ReplayError, Snapshot};
 
 use crate::{
-    contents::{self, HeldContents},
+    contents::HeldContents,
     error::{OpenHostError, RunError},
     layout::Layout,
 };
@@ -73,6 +73,14 @@ pub enum ExportError {
     /// What the job left cannot be read.
     #[error("cannot read {what} of the job")]
     Read {
+        /// Which part.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Where it goes takes no more.
+    #[error("cannot write {what}: check that there is room")]
+    Sink {
         /// Which part.
         what: String,
         /// Why.
@@ -180,8 +188,28 @@ fn copy_output(
 ) -> Result<u64, ExportError> {
     let len_bytes = job.holdings.content(id).map_or(0, |content| content.len_bytes);
     let source = HeldContents { store, holdings: &job.holdings };
-    contents::copy(&source, id, len_bytes, sink)
-        .map_err(|source| ExportError::Read { what: "the output".to_owned(), source })
+    copy_content(&source, id, len_bytes, "the output", sink)?;
+    Ok(len_bytes)
+}
+
+/// Copies one content and says which side failed.
+fn copy_content(
+    source: &HeldContents<'_>,
+    id: ContentId,
+    len_bytes: u64,
+    what: &str,
+    sink: &mut dyn Write,
+) -> Result<Digest, ExportError> {
+    let mut hasher = blake3::Hasher::new();
+    for index in 0..chunk_count(len_bytes) {
+        let chunk = source
+            .read_chunk(id, index)
+            .map_err(|source| ExportError::Read { what: what.to_owned(), source })?;
+        hasher.update(&chunk);
+        sink.write_all(&chunk)
+            .map_err(|source| ExportError::Sink { what: what.to_owned(), source })?;
+    }
+    Ok(Digest::from(hasher.finalize()))
 }
 
 fn export_artifacts(store: &Store, job: &Job, out: &Path) -> Result<u64, ExportError> {
@@ -200,9 +228,17 @@ fn export_artifacts(store: &Store, job: &Job, out: &Path) -> Result<u64, ExportE
         if let Some(parent) = Path::new(name).parent() {
             dir.create_dir_all(parent).map_err(write(&path))?;
         }
-        let mut file = io::BufWriter::new(dir.create(name).map_err(write(&path))?);
-        copy_verified(&source, name, artifact, &mut file)?;
-        file.flush().map_err(write(&path))?;
+        // Under its name it is whole and verified, or not there.
+        let partial = format!("{name}.partial-{}", std::process::id());
+        let mut file = io::BufWriter::new(dir.create(&partial).map_err(write(&path))?);
+        let copied = copy_verified(&source, name, artifact, &mut file)
+            .and_then(|()| file.flush().map_err(write(&path)))
+            .and_then(|()| dir.rename(&partial, &dir, name).map_err(write(&path)));
+        if let Err(error) = copied {
+            // The first error says what is wrong; that something stays behind adds nothing.
+            let _ = dir.remove_file(&partial);
+            return Err(error);
+        }
     }
     Ok(artifacts.len() as u64)
 }
@@ -213,32 +249,13 @@ fn copy_verified(
     artifact: &Artifact,
     sink: &mut dyn Write,
 ) -> Result<(), ExportError> {
-    let mut sink = Hashing { sink, hasher: blake3::Hasher::new() };
-    let what = || format!("artifact {}", hb_types::text::printable(name, 200));
-    contents::copy(source, artifact.content, artifact.blob.len_bytes, &mut sink)
-        .map_err(|source| ExportError::Read { what: what(), source })?;
-    let (expected, found) = (artifact.blob.digest, Digest::from(sink.hasher.finalize()));
+    let what = format!("artifact {}", hb_types::text::printable(name, 200));
+    let found = copy_content(source, artifact.content, artifact.blob.len_bytes, &what, sink)?;
+    let expected = artifact.blob.digest;
     if found != expected {
-        return Err(ExportError::Damaged { what: what(), expected, found });
+        return Err(ExportError::Damaged { what, expected, found });
     }
     Ok(())
-}
-
-struct Hashing<'a> {
-    sink: &'a mut dyn Write,
-    hasher: blake3::Hasher,
-}
-
-impl Write for Hashing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.sink.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.sink.flush()
-    }
 }
 
 /// The public key that belongs to a data directory, if it has one.

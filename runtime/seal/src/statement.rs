@@ -13,7 +13,6 @@ use std::{
 
 use hb_types::{
     Digest,
-    limits::Limit,
     outcome::{Explanation, Outcome},
     text::printable,
 };
@@ -87,6 +86,10 @@ pub struct Circumstances {
     pub engine_version: String,
     /// Whether nothing outside of the manifest could reach the job.
     pub hermetic: bool,
+    /// Whether a limit was reached in a way that depends on when checkpoints fell due and where the
+    /// job was resumed, so that a repetition may pass it or reach it elsewhere.
+    #[serde(default)]
+    pub history_dependent: bool,
     /// What else could reach it: `network`, `clock`, a live directory; empty for hermetic jobs.
     pub grants: Vec<String>,
 }
@@ -114,14 +117,9 @@ impl SealedJob {
     }
 
     /// Whether a repetition anywhere must end in the same seal.
-    ///
-    /// An attempt that resumed has used a little more or less fuel than one that went through, so
-    /// where a job's budget ended on such an attempt says something about its history too.
     pub fn is_reproducible(&self) -> bool {
-        let out_of_fuel =
-            matches!(self.outcome, Outcome::Limit { reached } if reached.limit == Limit::Fuel);
-        let resumed = self.circumstances.attempts > 1 && self.checkpoints.total > 0;
-        self.circumstances.hermetic && self.outcome.is_reproducible() && !(out_of_fuel && resumed)
+        let circumstances = &self.circumstances;
+        circumstances.hermetic && !circumstances.history_dependent && self.outcome.is_reproducible()
     }
 }
 

@@ -173,10 +173,9 @@ pub struct Restored<'a> {
     pub source: Box<dyn ChunkSource + 'a>,
 }
 
-/// Chunks in a content of `len_bytes`.
+/// Chunks in a content of `len_bytes`; `u32::MAX` for any length that no job can have.
 pub fn chunk_count(len_bytes: u64) -> u32 {
-    u32::try_from(len_bytes.div_ceil(u64::from(CHUNK_BYTES)))
-        .expect("contents are bounded far below 2^48 bytes")
+    u32::try_from(len_bytes.div_ceil(u64::from(CHUNK_BYTES))).unwrap_or(u32::MAX)
 }
 
 /// The length of chunk `index` in a content of `len_bytes`.

@@ -126,8 +126,8 @@ pub struct Artifact {
     pub blob: BlobRef,
 }
 
-/// The largest number of bytes that the text of a record may have; longer ones are cut before.
-pub const TEXT_MAX_BYTES: usize = 16 * 1024;
+/// The most bytes of one record in the log; larger ones are appended in parts.
+pub const PART_MAX_BYTES: usize = 1024 * 1024;
 
 events! {
     1 /// A job was accepted.
@@ -215,6 +215,8 @@ events! {
         artifacts: BTreeMap<String, Artifact>,
         /// The most linear memory it held.
         peak_memory_bytes: u64,
+        /// Whether a repetition must end the same way.
+        reproducible: bool,
         /// When.
         at_ns: u64,
     }
@@ -229,6 +231,24 @@ events! {
         /// When.
         at_ns: u64,
     }
+    8 /// A piece of a record that is too large for one; it does nothing by itself.
+    Part {
+        /// Which job.
+        job: JobNumber,
+        /// The claim, if an attempt holds the job.
+        token: Option<Lsn>,
+        /// The piece.
+        bytes: Vec<u8>,
+    }
+    9 /// The pieces before it are one record, which happens here.
+    Assembled {
+        /// Which job.
+        job: JobNumber,
+        /// Number of the record's kind.
+        kind: u16,
+        /// Digest of all its bytes.
+        digest: Digest,
+    }
 }
 
 impl Event {
@@ -242,12 +262,38 @@ impl Event {
             Self::Interrupted(record) => record.job,
             Self::Ended(record) => record.job,
             Self::Sealed(record) => record.job,
+            Self::Part(record) => record.job,
+            Self::Assembled(record) => record.job,
         }
     }
 
-    /// What it does to the job's state, if it stands at `lsn`.
-    pub fn transition(&self, lsn: Lsn) -> Transition {
-        match self {
+    /// The records by which this one can be appended if it is too large for one: the parts, and the
+    /// record that makes them one. `None` where it is not.
+    pub fn split(&self) -> Option<(Vec<Self>, Self)> {
+        let (kind, bytes) = self.encode();
+        if bytes.len() <= PART_MAX_BYTES {
+            return None;
+        }
+        let (job, token) = match self {
+            Self::Checkpointed(record) => (record.job, Some(record.token)),
+            Self::Ended(record) => (record.job, record.token),
+            Self::Received(_)
+            | Self::Scheduled(_)
+            | Self::Started(_)
+            | Self::Interrupted(_)
+            | Self::Sealed(_)
+            | Self::Part(_)
+            | Self::Assembled(_) => return None,
+        };
+        let piece = |bytes: &[u8]| Part { job, token, bytes: bytes.to_vec() }.into();
+        let parts = bytes.chunks(PART_MAX_BYTES).map(piece).collect();
+        Some((parts, Assembled { job, kind, digest: Digest::of(&bytes) }.into()))
+    }
+
+    /// What it does to the job's state, if it stands at `lsn`. For `Assembled` that is what the
+    /// record does that it stands for, which only the ledger knows.
+    pub fn transition(&self, lsn: Lsn) -> Option<Transition> {
+        let transition = match self {
             Self::Received(_) => Transition::Receive,
             Self::Scheduled(_) => Transition::Schedule,
             Self::Started(_) => Transition::Start { token: lsn },
@@ -264,7 +310,10 @@ impl Event {
                 Transition::End { token: record.token, verdict: verdict(&record.outcome) }
             }
             Self::Sealed(_) => Transition::Seal,
-        }
+            Self::Part(record) => Transition::Part { token: record.token },
+            Self::Assembled(_) => return None,
+        };
+        Some(transition)
     }
 }
 

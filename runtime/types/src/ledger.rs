@@ -15,7 +15,7 @@ use crate::{
     Digest, Lsn,
     capture::{Counters, Progress},
     content::{DeltaMismatch, Holdings, Kept},
-    event::{Artifact, Ended, Event, JobNumber},
+    event::{Artifact, Assembled, Ended, Event, JobNumber, Received, SCHEMA},
     job::{BlobRef, JobSpec},
     outcome::{Explanation, Outcome},
     state::{self, IllegalTransition, Interruption, Phase, State},
@@ -51,6 +51,8 @@ pub struct CheckpointMark {
     pub token: Lsn,
     /// Whether it is the first of an attempt that started from the beginning.
     pub fresh: bool,
+    /// What the job remarked since the checkpoint before it.
+    pub notes: Vec<String>,
     /// When.
     pub at_ns: u64,
 }
@@ -72,6 +74,8 @@ pub struct Conclusion {
     pub peak_memory_bytes: u64,
     /// Whether the last attempt started from the beginning and saved nothing.
     pub fresh: bool,
+    /// Whether a repetition must end the same way.
+    pub reproducible: bool,
     /// When.
     pub at_ns: u64,
 }
@@ -118,6 +122,8 @@ pub struct Job {
     pub conclusion: Option<Conclusion>,
     /// Its seal, if it has one.
     pub seal: Option<KeptSeal>,
+    /// The parts of a record that is not complete yet.
+    parts: Vec<u8>,
 }
 
 /// All jobs and references.
@@ -166,6 +172,12 @@ pub enum ApplyError {
         /// The name.
         job_id: String,
     },
+    /// Parts that do not make the record that they should.
+    #[error("record {lsn} does not find the parts of the record that it stands for")]
+    Parts {
+        /// The record's position.
+        lsn: Lsn,
+    },
     /// A position that does not follow.
     #[error("record {lsn} cannot follow record {applied}")]
     Order {
@@ -182,48 +194,61 @@ impl Ledger {
         if lsn <= self.applied {
             return Err(ApplyError::Order { lsn, applied: self.applied });
         }
+        let assembled;
+        let event = match event {
+            Event::Assembled(record) => {
+                assembled = self.assemble(lsn, record)?;
+                &assembled
+            }
+            other => other,
+        };
         let number = event.job(lsn);
         let before = self.jobs.get(&number).map(|job| job.state);
-        let state = state::apply(before, event.transition(lsn)).map_err(|source| {
-            ApplyError::Illegal { lsn, record: event.name(), job: number, source }
+        let transition = event.transition(lsn).ok_or(ApplyError::Parts { lsn })?;
+        let state = state::apply(before, transition).map_err(|source| ApplyError::Illegal {
+            lsn,
+            record: event.name(),
+            job: number,
+            source,
         })?;
-        let mismatch = |source| ApplyError::Mismatch { lsn, job: number, source };
         let mut changes = ReferenceChanges::default();
-        if let Event::Received(record) = event {
-            if self.ids.contains_key(&record.job_id) {
-                return Err(ApplyError::NameTaken { lsn, job_id: record.job_id.clone() });
-            }
-            changes.add_spec(&record.spec);
-            self.ids.insert(record.job_id.clone(), number);
-            self.jobs.insert(number, Job::new(number, record, state));
-        } else {
-            let job =
-                self.jobs.get_mut(&number).expect("state::apply refuses a job that is not there");
-            let delta = match event {
-                Event::Checkpointed(record) => Some(&record.delta),
-                Event::Ended(record) => Some(&record.delta),
-                Event::Received(_)
-                | Event::Scheduled(_)
-                | Event::Started(_)
-                | Event::Interrupted(_)
-                | Event::Sealed(_) => None,
-            };
-            if let Some(delta) = delta {
-                let packs = job.holdings.packs();
-                job.holdings.apply(delta).map_err(mismatch)?;
-                changes.replace(packs, job.holdings.packs());
-            }
-            if let Event::Sealed(record) = event
-                && let Kept::Blob(blob) = &record.envelope
-            {
-                changes.add(blob.digest);
-            }
-            job.state = state;
-            job.last = lsn;
-            job.note(lsn, event);
+        match (event, self.jobs.get_mut(&number)) {
+            (Event::Received(record), _) => self.receive(number, record, state, &mut changes)?,
+            (event, Some(job)) => job.apply(lsn, event, state, &mut changes)?,
+            (_, None) => unreachable!("state::apply refuses a job that is not there"),
         }
         self.applied = lsn;
         Ok(changes.settle(&mut self.references))
+    }
+
+    fn receive(
+        &mut self,
+        number: JobNumber,
+        record: &Received,
+        state: State,
+        changes: &mut ReferenceChanges,
+    ) -> Result<(), ApplyError> {
+        if self.ids.contains_key(&record.job_id) {
+            return Err(ApplyError::NameTaken { lsn: number, job_id: record.job_id.clone() });
+        }
+        changes.add_spec(&record.spec);
+        self.ids.insert(record.job_id.clone(), number);
+        self.jobs.insert(number, Job::new(number, record, state));
+        Ok(())
+    }
+
+    /// The record that the parts of a job are.
+    fn assemble(&self, lsn: Lsn, record: &Assembled) -> Result<Event, ApplyError> {
+        let wrong = || ApplyError::Parts { lsn };
+        let job = self.jobs.get(&record.job).ok_or_else(wrong)?;
+        if Digest::of(&job.parts) != record.digest {
+            return Err(wrong());
+        }
+        let event = Event::decode(record.kind, SCHEMA, &job.parts).map_err(|_| wrong())?;
+        if event.job(lsn) != record.job {
+            return Err(wrong());
+        }
+        Ok(event)
     }
 
     /// Checks that records about one job may follow, in this order, without applying them.
@@ -234,8 +259,12 @@ impl Ledger {
             let number = event.job(lsn);
             let before = states.get(&number).copied();
             let before = before.or_else(|| self.jobs.get(&number).map(|job| job.state));
-            let after = state::apply(before, event.transition(lsn)).map_err(|source| {
-                ApplyError::Illegal { lsn, record: event.name(), job: number, source }
+            let transition = event.transition(lsn).ok_or(ApplyError::Parts { lsn })?;
+            let after = state::apply(before, transition).map_err(|source| ApplyError::Illegal {
+                lsn,
+                record: event.name(),
+                job: number,
+                source,
             })?;
             states.insert(number, after);
             if let Event::Received(record) = event
@@ -283,7 +312,7 @@ impl Ledger {
 }
 
 impl Job {
-    fn new(number: JobNumber, record: &crate::event::Received, state: State) -> Self {
+    fn new(number: JobNumber, record: &Received, state: State) -> Self {
         Self {
             number,
             job_id: record.job_id.clone(),
@@ -299,13 +328,56 @@ impl Job {
             progress: Progress::default(),
             conclusion: None,
             seal: None,
+            parts: Vec::new(),
         }
+    }
+
+    fn apply(
+        &mut self,
+        lsn: Lsn,
+        event: &Event,
+        state: State,
+        changes: &mut ReferenceChanges,
+    ) -> Result<(), ApplyError> {
+        let delta = match event {
+            Event::Checkpointed(record) => Some(&record.delta),
+            Event::Ended(record) => Some(&record.delta),
+            Event::Received(_)
+            | Event::Scheduled(_)
+            | Event::Started(_)
+            | Event::Interrupted(_)
+            | Event::Sealed(_)
+            | Event::Part(_)
+            | Event::Assembled(_) => None,
+        };
+        if let Some(delta) = delta {
+            let packs = self.holdings.packs();
+            let job = self.number;
+            let mismatch = |source| ApplyError::Mismatch { lsn, job, source };
+            self.holdings.apply(delta).map_err(mismatch)?;
+            changes.replace(packs, self.holdings.packs());
+        }
+        if let Event::Sealed(record) = event
+            && let Kept::Blob(blob) = &record.envelope
+        {
+            changes.add(blob.digest);
+        }
+        if let Event::Part(record) = event {
+            self.parts.extend_from_slice(&record.bytes);
+        } else {
+            // Whatever else happens, parts that were not made one belong to nothing any more.
+            self.parts = Vec::new();
+        }
+        self.state = state;
+        self.last = lsn;
+        self.note(lsn, event);
+        Ok(())
     }
 
     /// Writes down what people and verification want to know of a record.
     fn note(&mut self, lsn: Lsn, event: &Event) {
         match event {
-            Event::Received(_) | Event::Scheduled(_) => {}
+            Event::Received(_) | Event::Scheduled(_) | Event::Part(_) | Event::Assembled(_) => {}
             Event::Started(record) => self.attempts.push(Attempt {
                 token: lsn,
                 process: record.process,
@@ -323,6 +395,7 @@ impl Job {
                     fuel_used: record.counters.fuel_used,
                     token: record.token,
                     fresh: record.delta.fresh,
+                    notes: record.progress.notes.clone(),
                     at_ns: record.at_ns,
                 });
             }
@@ -352,6 +425,7 @@ impl Job {
             artifacts: record.artifacts.clone(),
             peak_memory_bytes: record.peak_memory_bytes,
             fresh: record.delta.fresh,
+            reproducible: record.reproducible,
             at_ns: record.at_ns,
         });
     }

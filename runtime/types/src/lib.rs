@@ -18,5 +18,6 @@ pub mod text;
 
 pub use digest::Digest;
 
-/// Log sequence number: the position of a record in a ledger's log, from 1, without gaps.
+/// Log sequence number: the position of a record in a ledger's log, from 1; without gaps, except
+/// where a person gave up a part of the log.
 pub type Lsn = u64;

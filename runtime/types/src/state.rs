@@ -69,12 +69,14 @@ pub struct State {
     pub attempts: u32,
     /// Attempts that died with their host.
     pub crashes: u32,
-    /// Of these, the ones since the last checkpoint.
+    /// Of these, the ones since the job last came further than before.
     pub crashes_since_checkpoint: u32,
     /// The number of the newest checkpoint; zero where there is none.
     pub sequence: u64,
     /// Its step.
     pub step: u64,
+    /// The furthest step that any checkpoint of the job reached.
+    pub furthest_step: u64,
     /// Whether the outcome has its seal.
     pub sealed: bool,
 }
@@ -150,6 +152,11 @@ pub enum Transition {
         /// How.
         verdict: Verdict,
     },
+    /// A piece of a record that is too large for one.
+    Part {
+        /// The claim, if an attempt holds the job.
+        token: Option<Lsn>,
+    },
     /// The outcome was sealed.
     Seal,
 }
@@ -192,89 +199,130 @@ pub enum IllegalTransition {
 /// The state after a transition. Total and pure: the same arguments give the same answer, live
 /// or in replay.
 pub fn apply(state: Option<State>, transition: Transition) -> Result<State, IllegalTransition> {
-    let phase = state.map(|state| state.phase);
-    let refuse = |what| Err(IllegalTransition::Phase { phase, what });
-    match (state, transition) {
-        (None, Transition::Receive) => Ok(State {
-            phase: Phase::Received,
-            token: None,
-            attempts: 0,
-            crashes: 0,
-            crashes_since_checkpoint: 0,
-            sequence: 0,
-            step: 0,
-            sealed: false,
-        }),
-        (Some(_), Transition::Receive) => refuse("be received again"),
-        (Some(state), Transition::Schedule) => match state.phase {
-            Phase::Received => Ok(State { phase: Phase::Scheduled, ..state }),
+    let Some(state) = state else {
+        return match transition {
+            Transition::Receive => Ok(RECEIVED),
+            Transition::Schedule
+            | Transition::Start { .. }
+            | Transition::Checkpoint { .. }
+            | Transition::Interrupt { .. }
+            | Transition::End { .. }
+            | Transition::Part { .. }
+            | Transition::Seal => {
+                Err(IllegalTransition::Phase { phase: None, what: "change before it is received" })
+            }
+        };
+    };
+    match transition {
+        Transition::Receive => state.refuse("be received again"),
+        Transition::Schedule => state.schedule(),
+        Transition::Start { token } => state.start(token),
+        Transition::Checkpoint { token, sequence, step, fresh } => {
+            state.checkpoint(token, sequence, step, fresh)
+        }
+        Transition::Interrupt { token, why } => state.interrupt(token, why),
+        Transition::End { token, verdict } => state.end(token, verdict),
+        Transition::Part { token } => may_end(&state, token, Verdict::Failure).map(|()| state),
+        Transition::Seal => state.seal(),
+    }
+}
+
+/// A job that was just accepted.
+const RECEIVED: State = State {
+    phase: Phase::Received,
+    token: None,
+    attempts: 0,
+    crashes: 0,
+    crashes_since_checkpoint: 0,
+    sequence: 0,
+    step: 0,
+    furthest_step: 0,
+    sealed: false,
+};
+
+impl State {
+    fn refuse(self, what: &'static str) -> Result<Self, IllegalTransition> {
+        Err(IllegalTransition::Phase { phase: Some(self.phase), what })
+    }
+
+    fn schedule(self) -> Result<Self, IllegalTransition> {
+        match self.phase {
+            Phase::Received => Ok(Self { phase: Phase::Scheduled, ..self }),
             Phase::Scheduled
             | Phase::Running
             | Phase::Completed
             | Phase::Sealed
             | Phase::Failed
-            | Phase::Cancelled => refuse("be scheduled"),
-        },
-        (Some(state), Transition::Start { token }) => match state.phase {
-            Phase::Scheduled => Ok(State {
+            | Phase::Cancelled => self.refuse("be scheduled"),
+        }
+    }
+
+    fn start(self, token: Lsn) -> Result<Self, IllegalTransition> {
+        match self.phase {
+            Phase::Scheduled => Ok(Self {
                 phase: Phase::Running,
                 token: Some(token),
-                attempts: state.attempts + 1,
-                ..state
+                attempts: self.attempts + 1,
+                ..self
             }),
             Phase::Received
             | Phase::Running
             | Phase::Completed
             | Phase::Sealed
             | Phase::Failed
-            | Phase::Cancelled => refuse("be started"),
-        },
-        (Some(state), Transition::Checkpoint { token, sequence, step, fresh }) => {
-            held(&state, token, "save a checkpoint")?;
-            follows(&state, sequence, step, fresh)?;
-            Ok(State { sequence, step, crashes_since_checkpoint: 0, ..state })
+            | Phase::Cancelled => self.refuse("be started"),
         }
-        (Some(state), Transition::Interrupt { token, why }) => {
-            held(&state, token, "be interrupted")?;
-            let crashed = u32::from(why == Interruption::HostCrashed);
-            Ok(State {
-                phase: Phase::Scheduled,
-                token: None,
-                crashes: state.crashes + crashed,
-                crashes_since_checkpoint: state.crashes_since_checkpoint + crashed,
-                ..state
-            })
-        }
-        (Some(state), Transition::End { token, verdict }) => {
-            end(&state, token, verdict)?;
-            let phase = match verdict {
-                Verdict::Success => Phase::Completed,
-                Verdict::Failure => Phase::Failed,
-                Verdict::Cancelled => Phase::Cancelled,
-            };
-            Ok(State { phase, token: None, ..state })
-        }
-        (Some(state), Transition::Seal) => match state.phase {
-            Phase::Completed => Ok(State { phase: Phase::Sealed, sealed: true, ..state }),
-            Phase::Failed | Phase::Cancelled if !state.sealed => {
-                Ok(State { sealed: true, ..state })
-            }
+    }
+
+    fn checkpoint(
+        self,
+        token: Lsn,
+        sequence: u64,
+        step: u64,
+        fresh: bool,
+    ) -> Result<Self, IllegalTransition> {
+        held(&self, token, "save a checkpoint")?;
+        follows(&self, sequence, step, fresh)?;
+        // A job that starts over and comes no further than before has not shown that it can.
+        let came_further = !fresh || self.sequence == 0 || step > self.furthest_step;
+        let crashes_since_checkpoint = if came_further { 0 } else { self.crashes_since_checkpoint };
+        let furthest_step = self.furthest_step.max(step);
+        Ok(Self { crashes_since_checkpoint, sequence, step, furthest_step, ..self })
+    }
+
+    fn interrupt(self, token: Lsn, why: Interruption) -> Result<Self, IllegalTransition> {
+        held(&self, token, "be interrupted")?;
+        let crashed = u32::from(why == Interruption::HostCrashed);
+        Ok(Self {
+            phase: Phase::Scheduled,
+            token: None,
+            crashes: self.crashes + crashed,
+            crashes_since_checkpoint: self.crashes_since_checkpoint + crashed,
+            ..self
+        })
+    }
+
+    fn end(self, token: Option<Lsn>, verdict: Verdict) -> Result<Self, IllegalTransition> {
+        may_end(&self, token, verdict)?;
+        let phase = match verdict {
+            Verdict::Success => Phase::Completed,
+            Verdict::Failure => Phase::Failed,
+            Verdict::Cancelled => Phase::Cancelled,
+        };
+        Ok(Self { phase, token: None, ..self })
+    }
+
+    fn seal(self) -> Result<Self, IllegalTransition> {
+        match self.phase {
+            Phase::Completed => Ok(Self { phase: Phase::Sealed, sealed: true, ..self }),
+            Phase::Failed | Phase::Cancelled if !self.sealed => Ok(Self { sealed: true, ..self }),
             Phase::Failed
             | Phase::Cancelled
             | Phase::Received
             | Phase::Scheduled
             | Phase::Running
-            | Phase::Sealed => refuse("be sealed"),
-        },
-        (
-            None,
-            Transition::Schedule
-            | Transition::Start { .. }
-            | Transition::Checkpoint { .. }
-            | Transition::Interrupt { .. }
-            | Transition::End { .. }
-            | Transition::Seal,
-        ) => refuse("change before it is received"),
+            | Phase::Sealed => self.refuse("be sealed"),
+        }
     }
 }
 
@@ -301,7 +349,8 @@ fn follows(state: &State, sequence: u64, step: u64, fresh: bool) -> Result<(), I
     Err(IllegalTransition::Backwards { sequence, step, last_sequence, last_step })
 }
 
-fn end(state: &State, token: Option<Lsn>, verdict: Verdict) -> Result<(), IllegalTransition> {
+/// Checks that whoever presents `token` may end the job.
+fn may_end(state: &State, token: Option<Lsn>, verdict: Verdict) -> Result<(), IllegalTransition> {
     match token {
         Some(token) => held(state, token, "end"),
         None => match (state.phase, verdict) {

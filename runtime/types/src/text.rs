@@ -32,7 +32,7 @@ pub fn printable_bytes(bytes: &[u8], max_bytes: usize) -> String {
 }
 
 /// Control characters, line and paragraph separators, zero-width and bidirectional controls.
-fn is_unsafe(character: char) -> bool {
+pub fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

@@ -70,6 +70,9 @@ fn transitions() -> Vec<(&'static str, Transition)> {
         ("end success, no token", end(None, Verdict::Success)),
         ("end failure, no token", end(None, Verdict::Failure)),
         ("end cancelled, no token", end(None, Verdict::Cancelled)),
+        ("part", Transition::Part { token: Some(3) }),
+        ("part, old token", Transition::Part { token: Some(2) }),
+        ("part, no token", Transition::Part { token: None }),
         ("seal", Transition::Seal),
     ]
 }
@@ -113,6 +116,7 @@ fn any_transition() -> impl Strategy<Value = Transition> {
         (1..6u64, why).prop_map(|(token, why)| Transition::Interrupt { token, why }),
         (proptest::option::of(1..6u64), verdict)
             .prop_map(|(token, verdict)| Transition::End { token, verdict }),
+        proptest::option::of(1..6u64).prop_map(|token| Transition::Part { token }),
         Just(Transition::Seal),
     ]
 }
