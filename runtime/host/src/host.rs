@@ -26,7 +26,7 @@ use hb_types::{
     outcome::Outcome,
     state::{Interruption, Phase},
 };
-use hb_wal::Wal;
+use hb_wal::{Recovery, Wal};
 
 use crate::{
     attempt::Attempt,
@@ -40,9 +40,6 @@ use crate::{
 /// Log bytes after which the ledger is written as a snapshot, unless chosen otherwise: recovery
 /// reads at most about this much, and what the snapshot covers can be removed.
 pub const SNAPSHOT_EVERY_BYTES: u64 = 32 * 1024 * 1024;
-
-/// Bytes that a record takes in the log beside its payload, for counting what was read.
-const RECORD_HEADER_BYTES: u64 = 32;
 
 /// What a host is opened with.
 pub struct HostOptions {
@@ -146,13 +143,9 @@ impl Host {
         for notice in &recovery.notices {
             tracing::warn!("the ledger's log: {notice}");
         }
-        let mut inherited_bytes = 0;
-        let ledger = crate::view::replay(recovery.snapshot.as_ref(), |visit| {
-            recovery.replay(|record| {
-                inherited_bytes += record.payload.len() as u64 + RECORD_HEADER_BYTES;
-                visit(record)
-            })
-        })?;
+        let ledger =
+            crate::view::replay(recovery.snapshot.as_ref(), |visit| recovery.replay(visit))?;
+        let inherited_bytes = bytes_without_snapshot(&recovery);
         drop(recovery);
         let store = Store::open(ground.disk)?;
         store.sweep(&|digest| ledger.refers_to(digest))?;
@@ -471,6 +464,15 @@ fn entries_about(ledger: &Ledger, job: JobNumber, events: Vec<Event>) -> Vec<Ent
         event,
     };
     events.into_iter().enumerate().map(entry).collect()
+}
+
+/// About how many bytes of a log its newest snapshot does not cover: the log tells how many it
+/// has, and how many records.
+fn bytes_without_snapshot(recovery: &Recovery) -> u64 {
+    let covered = recovery.snapshot.as_ref().map_or(0, |snapshot| snapshot.lsn);
+    let figures = &recovery.figures;
+    let bytes_per_record = figures.bytes / figures.records.max(1);
+    bytes_per_record.saturating_mul(recovery.last_lsn.saturating_sub(covered))
 }
 
 fn last_positions(ledger: &Ledger) -> BTreeMap<Subject, Lsn> {

@@ -39,7 +39,7 @@ pub fn check(
     let mut told = visible(&host, told);
     if depth == Depth::RunToTheEnd {
         for (plan, expected) in script.plans.iter().zip(undisturbed) {
-            let job_id = plan.job_id;
+            let job_id = &plan.job_id;
             let found = world::run(&host, plan, &mut told).map_err(|error| {
                 format!("{job_id} cannot be run to its end: {}", world::chain(&*error))
             })?;
@@ -129,7 +129,8 @@ fn is_a_prefix(
     })
 }
 
-fn blobs_are_those_needed(disk: &Arc<dyn Storage>, host: &Host) -> Result<(), String> {
+/// The blobs on the disk are those that the ledger refers to, whole.
+pub fn blobs_are_those_needed(disk: &Arc<dyn Storage>, host: &Host) -> Result<(), String> {
     let store = Store::attach(Arc::clone(disk));
     let audit = store.verify_all().map_err(|error| world::chain(&error))?;
     if audit.damaged > 0 || !audit.foreign.is_empty() {

@@ -18,8 +18,8 @@ use std::{
 use check::{Depth, check};
 use hb_disk::{CrashChoice, FlushMode, SimulatedDisk, Storage};
 use hb_types::outcome::Outcome;
-use spoiled::{Forgotten, Killed, Spoiled};
-use world::{Finished, Script, Told, history};
+use spoiled::{Forgotten, Killed, Paused, Spoiled};
+use world::{Finished, Plan, Script, Told, history};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -285,23 +285,22 @@ fn a_job_on_a_full_disk_goes_on_when_there_is_room() {
             let disk = undisturbed.founded.fork();
             disk.set_capacity(Some(from + (to - from) * part / 60));
             let mut told = Told::default();
-            let room =
-                |host: &hb_host::Host, plan: &world::Plan, error: world::Fault, told: &mut Told| {
-                    full.fetch_add(1, Ordering::SeqCst);
-                    if !hb_host::is_disk_full(&*error) {
-                        return Err(format!(
-                            "not told that the disk is full: {}",
-                            world::chain(&*error)
-                        )
-                        .into());
-                    }
-                    let job = host.with_ledger(|ledger| ledger.by_id(plan.job_id).cloned());
-                    if job.is_some_and(|job| job.state.token.is_some() || !job.is_unfinished()) {
-                        return Err("the interruption of the attempt was not written down".into());
-                    }
-                    disk.set_capacity(None);
-                    world::run(host, plan, told)
-                };
+            let room = |host: &hb_host::Host, plan: &Plan, error: world::Fault, told: &mut Told| {
+                full.fetch_add(1, Ordering::SeqCst);
+                if !hb_host::is_disk_full(&*error) {
+                    return Err(format!(
+                        "not told that the disk is full: {}",
+                        world::chain(&*error)
+                    )
+                    .into());
+                }
+                let job = host.with_ledger(|ledger| ledger.by_id(&plan.job_id).cloned());
+                if job.is_some_and(|job| job.state.token.is_some() || !job.is_unfinished()) {
+                    return Err("the interruption of the attempt was not written down".into());
+                }
+                disk.set_capacity(None);
+                world::run(host, plan, told)
+            };
             let script = &undisturbed.script;
             let ended = world::history_with(&storage(&disk), script, &mut told, room);
             let opened =
@@ -405,4 +404,63 @@ fn the_same_history_twice_is_the_same_operations() {
     let undisturbed = Undisturbed::of(Script::of_packs());
     let log = || undisturbed.cut_at(undisturbed.operations + 1).0.operation_log();
     assert_eq!(log(), log());
+}
+
+/// Two jobs that do the same have equal packs. One job found its pack in the store, put there by
+/// the other, and had not yet recorded that it needs it too, when the other let go of it: the pack
+/// was removed, and the record named a blob that was gone.
+#[test]
+fn a_pack_that_is_taken_up_again_is_not_removed_by_who_lets_go_of_it() {
+    let script = Script::of_packs();
+    let disk = SimulatedDisk::new();
+    // What was found is not written again: its temporary file is removed, just before the record.
+    let (paused, found, permit) = Paused::before_removal(&disk, "blob/tmp/");
+    let host = world::open(&paused, &script).unwrap();
+    let plans = [Plan::of_field("first"), Plan::of_field("second")];
+    let (saved, was_saved) = std::sync::mpsc::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let (first, second) = thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            let mut saves = 0;
+            let mut wait_once = move || {
+                saves += 1;
+                if saves == 1 {
+                    saved.send(()).unwrap();
+                    may_go_on.recv().unwrap();
+                }
+            };
+            world::run_with(&host, &plans[0], &mut Told::default(), &mut wait_once)
+        });
+        was_saved.recv().unwrap();
+        let second = scope.spawn(|| world::run(&host, &plans[1], &mut Told::default()));
+        found.recv().unwrap();
+        go_on.send(()).unwrap();
+        let first = first.join().unwrap().unwrap();
+        permit.send(()).unwrap();
+        (first, second.join().unwrap().unwrap())
+    });
+    assert_eq!(first, second);
+    check::blobs_are_those_needed(&paused, &host).unwrap();
+}
+
+/// Each of many short-lived hosts writes less than would make a snapshot due; together they do.
+#[test]
+fn the_log_that_a_start_reads_stays_short_over_many_short_hosts() {
+    let script = Script { snapshot_every_bytes: 60 << 10, ..Script::of_records() };
+    let disk = SimulatedDisk::new();
+    let mut snapshots = 0;
+    for name in ('a'..='x').map(String::from) {
+        let written = disk.operations();
+        let plan = Plan::new(&name, hb_guests::COUNTER, &["--steps", "1"]);
+        let host = world::open(&storage(&disk), &script).unwrap();
+        world::run(&host, &plan, &mut Told::default()).unwrap();
+        drop(host);
+        let log = disk.operation_log();
+        let made = |entry: &&String| entry.starts_with("rename wal/snap/");
+        snapshots += log[usize::try_from(written).unwrap()..].iter().filter(made).count();
+        // Two snapshots and what follows the older one are kept, each at most two segments more.
+        let files = disk.list("wal").unwrap().len();
+        assert!(files <= 9, "job {name}: {files} files");
+    }
+    assert!((4..=12).contains(&snapshots), "{snapshots} snapshots over 24 hosts");
 }

@@ -6,8 +6,9 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, Sender, channel},
     },
 };
 
@@ -191,5 +192,64 @@ impl StorageFile for KilledFile {
     fn flush(&self) -> io::Result<()> {
         self.process.step()?;
         self.file.flush()
+    }
+}
+
+/// A disk on which the first removal of a file below a directory waits for permission.
+#[derive(Debug)]
+pub struct Paused {
+    disk: SimulatedDisk,
+    below: &'static str,
+    reached: Mutex<Option<Sender<()>>>,
+    permitted: Mutex<Receiver<()>>,
+}
+
+impl Paused {
+    /// Also what tells that the removal was begun, and what permits it.
+    pub fn before_removal(
+        disk: &SimulatedDisk,
+        below: &'static str,
+    ) -> (Arc<dyn Storage>, Receiver<()>, Sender<()>) {
+        let (reached, was_reached) = channel();
+        let (permit, permitted) = channel();
+        let (reached, permitted) = (Mutex::new(Some(reached)), Mutex::new(permitted));
+        let paused = Self { disk: disk.clone(), below, reached, permitted };
+        (Arc::new(paused), was_reached, permit)
+    }
+}
+
+impl Storage for Paused {
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        self.disk.create_dir(path)
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.disk.list(dir)
+    }
+
+    fn open(&self, path: &str, how: Open) -> io::Result<Box<dyn StorageFile>> {
+        self.disk.open(path, how)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        if path.starts_with(self.below)
+            && let Some(reached) = self.reached.lock().unwrap().take()
+        {
+            reached.send(()).unwrap();
+            self.permitted.lock().unwrap().recv().unwrap();
+        }
+        self.disk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.disk.free_bytes()
     }
 }

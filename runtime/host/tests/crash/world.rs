@@ -28,7 +28,7 @@ pub type Fault = Box<dyn Error + Send + Sync>;
 
 /// One job of a script.
 pub struct Plan {
-    pub job_id: &'static str,
+    pub job_id: String,
     pub component: Vec<u8>,
     pub arguments: Vec<String>,
     pub input: Option<(&'static str, Vec<u8>)>,
@@ -37,16 +37,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn new(job_id: &'static str, guest: hb_guests::Guest, arguments: &[&str]) -> Self {
+    pub fn new(job_id: &str, guest: hb_guests::Guest, arguments: &[&str]) -> Self {
         let program = [guest.name].into_iter();
         Self {
-            job_id,
+            job_id: job_id.to_owned(),
             component: std::fs::read(guest.path()).unwrap(),
             arguments: program.chain(arguments.iter().copied()).map(str::to_owned).collect(),
             input: None,
             checkpoints: CheckpointPolicy::Never,
             max_crashes: 200,
         }
+    }
+
+    /// One with a checkpoint of 64 KiB at each of four steps.
+    pub fn of_field(job_id: &str) -> Self {
+        let arguments = ["--size", "64", "--steps", "4", "--every", "2"];
+        Self::new(job_id, hb_guests::GINZBURG_LANDAU, &arguments).every(1)
     }
 
     pub fn every(self, steps: u64) -> Self {
@@ -86,12 +92,8 @@ impl Script {
         let genome = include_bytes!("../../../../tests/data/lambda_virus.fa");
         let mut kmer = Plan::new("kmer", hb_guests::KMER, &["-k", "11", "--buffer", "4096"]);
         kmer.input = Some(("genome", genome[..16 << 10].to_vec()));
-        let field = ["--size", "64", "--steps", "4", "--every", "2"];
         Self {
-            plans: vec![
-                Plan::new("field", hb_guests::GINZBURG_LANDAU, &field).every(1),
-                kmer.every(4_000),
-            ],
+            plans: vec![Plan::of_field("field"), kmer.every(4_000)],
             reopen_before: 1,
             max_frame_bytes: 96 << 10,
             segment_bytes: 128 << 10,
@@ -171,6 +173,7 @@ struct Watch<'a> {
     told: &'a mut ToldJob,
     stdout: Vec<u8>,
     started: bool,
+    at_checkpoint: &'a mut (dyn FnMut() + Send),
 }
 
 impl Observer for Watch<'_> {
@@ -180,6 +183,7 @@ impl Observer for Watch<'_> {
             Notice::Started { .. } => self.started = true,
             Notice::Checkpoint { sequence, step, .. } => {
                 (self.told.sequence, self.told.step) = (sequence, step);
+                (self.at_checkpoint)();
             }
             Notice::Ended { outcome, seal } => self.told.ended = Some((outcome, seal)),
         }
@@ -231,6 +235,16 @@ fn finished(host: &Host, job: &Job) -> Result<Finished, Fault> {
 
 /// Submits a job and runs it to its end, wherever it stands.
 pub fn run(host: &Host, plan: &Plan, told: &mut Told) -> Result<Finished, Fault> {
+    run_with(host, plan, told, &mut || ())
+}
+
+/// The same; does something whenever a checkpoint was announced.
+pub fn run_with(
+    host: &Host,
+    plan: &Plan,
+    told: &mut Told,
+    at_checkpoint: &mut (dyn FnMut() + Send),
+) -> Result<Finished, Fault> {
     let limits = Limits::default();
     let component = host.add_component(plan.component.clone(), &limits)?;
     let mut inputs = BTreeMap::new();
@@ -250,7 +264,7 @@ pub fn run(host: &Host, plan: &Plan, told: &mut Told) -> Result<Finished, Fault>
         max_crashes: plan.max_crashes,
         labels: BTreeMap::new(),
     };
-    let job_id = plan.job_id.to_owned();
+    let job_id = plan.job_id.clone();
     told.submitted.insert(job_id.clone());
     let name_hint = job_id.clone();
     let submission = Submission { job_id: Some(job_id.clone()), name_hint, spec, rerun: false };
@@ -259,7 +273,7 @@ pub fn run(host: &Host, plan: &Plan, told: &mut Told) -> Result<Finished, Fault>
     if known.number != number {
         return Err(format!("{} was job {}, now {number}", plan.job_id, known.number).into());
     }
-    let mut watch = Watch { told: known, stdout: Vec::new(), started: false };
+    let mut watch = Watch { told: known, stdout: Vec::new(), started: false, at_checkpoint };
     let job = host.run(number, &Control::default(), &mut watch)?;
     let Watch { stdout, started, .. } = watch;
     let finished = finished(host, &job)?;
