@@ -19,6 +19,7 @@ use crate::{
     job::Job,
     lease::Lease,
     limiter::Limiter,
+    preview1::Preview1,
     pulse::Pulse,
     session::Launch,
     wasi::{
@@ -41,6 +42,7 @@ pub(crate) struct Guest {
     pub(crate) stdio: Stdio,
     pub(crate) pulse: Pulse,
     pub(crate) job: Job,
+    pub(crate) preview1: Preview1,
     now: Arc<dyn Now>,
     wasi: WasiCtx,
 }
@@ -48,6 +50,7 @@ pub(crate) struct Guest {
 impl Guest {
     pub(crate) fn new(launch: Launch, lease: Lease, pulse: Pulse) -> Result<Self, HostFault> {
         let clock = VirtualClock::new(launch.start_ns);
+        let preview1 = Preview1::new(&launch);
         let world = World::new(launch.scratch, &launch.limits, launch.start_ns, launch.inputs)
             .map_err(|refused| HostFault::new("a job's inputs cannot be offered", refused))?;
         let mut table = ResourceTable::new();
@@ -69,6 +72,7 @@ impl Guest {
                 stdin: Arc::new(Mutex::new(Stdin::new(launch.stdin))),
             },
             job: Job::new(lease),
+            preview1,
             pulse,
             limits: launch.limits,
             wasi: wasi.build(),

@@ -23,6 +23,7 @@ mod lease;
 mod limiter;
 mod load;
 mod outcome;
+mod preview1;
 mod pulse;
 mod run;
 mod sandbox;

@@ -17,7 +17,6 @@ use hb_types::{
     text,
 };
 use wasmtime::{Engine, Store};
-use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::{
     abort::HostFault,
@@ -26,7 +25,9 @@ use crate::{
     guest::{Guest, capacity},
     lease::{Lease, lend},
     outcome::{Conclusion, conclude},
+    preview1,
     pulse::Pulse,
+    sandbox::Program,
     session::{Control, Ended, Ending, Launch, Session},
 };
 
@@ -45,13 +46,13 @@ struct Remains {
 
 pub(crate) fn run(
     engine: &Engine,
-    command: &CommandPre<Guest>,
+    program: &Program,
     launch: Launch,
     session: &mut dyn Session,
     control: &Control,
 ) -> Result<Ended, HostFault> {
     let remains = lend(session, |lease| {
-        let guarded = AssertUnwindSafe(|| run_guest(engine, command, launch, lease, control));
+        let guarded = AssertUnwindSafe(|| run_guest(engine, program, launch, lease, control));
         panic::catch_unwind(guarded).unwrap_or_else(|panic| Err(panicked(&*panic)))
     })?;
     let (outcome, explanation) = match remains.conclusion {
@@ -82,7 +83,7 @@ pub(crate) fn run(
 
 fn run_guest(
     engine: &Engine,
-    command: &CommandPre<Guest>,
+    program: &Program,
     launch: Launch,
     lease: Lease,
     control: &Control,
@@ -95,8 +96,13 @@ fn run_guest(
         .map_err(|error| HostFault::message(format!("a store cannot be made: {error:#}")))?;
     let result = drive(
         async {
-            let command = command.instantiate_async(&mut store).await?;
-            command.wasi_cli_run().call_run(&mut store).await
+            match program {
+                Program::Component(command) => {
+                    let command = command.instantiate_async(&mut store).await?;
+                    command.wasi_cli_run().call_run(&mut store).await
+                }
+                Program::Module(module) => preview1::run(module, &mut store).await.map(Ok),
+            }
         },
         &clock,
         &pulse,

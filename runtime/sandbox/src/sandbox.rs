@@ -11,10 +11,7 @@ use std::{
 };
 
 use hb_types::{Digest, limits::Limits, text};
-use wasmtime::{
-    Engine,
-    component::{Component, Linker},
-};
+use wasmtime::{Engine, InstancePre, component::Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::{
@@ -25,14 +22,17 @@ use crate::{
     error::{PrepareError, Rejection, SandboxError},
     guest::Guest,
     job,
-    load::{self, OwnCode},
-    run,
+    load::{self, Loaded, OwnCode},
+    preview1, run, scan,
     session::{Control, Ended, Launch, Session},
     wasi,
 };
 
 /// Components that are kept ready in memory.
 const KEPT_READY: usize = 32;
+/// Goes up when the compiling child makes something else of the same bytes with the same engine.
+/// In 1, core modules of WASI preview 1 became components.
+const PIPELINE_VERSION: u8 = 2;
 /// Bytes of an engine's message.
 const MESSAGE_BYTES: usize = 500;
 
@@ -49,6 +49,8 @@ pub struct SandboxOptions {
 pub struct Sandbox {
     engine: Engine,
     linker: Linker<Guest>,
+    /// For core modules.
+    module_linker: wasmtime::Linker<Guest>,
     compatibility: blake3::Hash,
     cache: Cache,
     compiler: Compiler,
@@ -59,7 +61,15 @@ pub struct Sandbox {
 /// A component that is ready to be started any number of times. Cheap to clone.
 #[derive(Clone)]
 pub struct Prepared {
-    pub(crate) command: CommandPre<Guest>,
+    program: Program,
+}
+
+/// What is started.
+#[derive(Clone)]
+pub(crate) enum Program {
+    Component(CommandPre<Guest>),
+    /// A core module for WASI preview 1.
+    Module(InstancePre<Guest>),
 }
 
 impl std::fmt::Debug for Prepared {
@@ -78,6 +88,8 @@ impl Sandbox {
         let mut linker = Linker::new(&engine);
         wasi::add_to_linker(&mut linker).map_err(on_engine)?;
         job::add_to_linker(&mut linker).map_err(on_engine)?;
+        let mut module_linker = wasmtime::Linker::new(&engine);
+        preview1::add_to_linker(&mut module_linker).map_err(on_engine)?;
         let path = options.cache_dir;
         let cache =
             Cache::open(path.clone()).map_err(|source| SandboxError::Cache { path, source })?;
@@ -85,6 +97,7 @@ impl Sandbox {
             compatibility: engine::compatibility(&engine),
             engine,
             linker,
+            module_linker,
             cache,
             compiler: options.compiler,
             ready: Mutex::default(),
@@ -98,6 +111,12 @@ impl Sandbox {
         check_size(&bytes, limits)?;
         if bytes.starts_with(b"\0asm") {
             return Ok(bytes);
+        }
+        // The text format begins with a parenthesis or a comment; of anything else a parser
+        // would say only that there is none.
+        let first = bytes.trim_ascii_start();
+        if !first.starts_with(b"(") && !first.starts_with(b";;") {
+            return Err(scan::not_wasm(&bytes).into());
         }
         let _turn = self.compiling.enter();
         self.compiler.call(self.cache.directory(), Operation::Text, &bytes, limits)
@@ -121,7 +140,7 @@ impl Sandbox {
         let on_disk = |source| PrepareError::Cache { path: self.cache.path(key), source };
         if let Some(code) = self.cache.load(key).map_err(on_disk)? {
             match load::load(&self.engine, &OwnCode(code)) {
-                Ok(component) => return self.link(digest, &component),
+                Ok(loaded) => return self.link(digest, &loaded),
                 // Another build wrote it under the same key; ours replaces it.
                 Err(error) => tracing::warn!(%digest, %error, "cached code is made again"),
             }
@@ -131,10 +150,10 @@ impl Sandbox {
             self.compiler.call(self.cache.directory(), Operation::Compile, component, limits)?
         };
         self.cache.store(key, &code).map_err(on_disk)?;
-        let component = load::load(&self.engine, &OwnCode(code)).map_err(|error| {
+        let loaded = load::load(&self.engine, &OwnCode(code)).map_err(|error| {
             PrepareError::Engine { message: text::printable(&format!("{error:#}"), MESSAGE_BYTES) }
         })?;
-        self.link(digest, &component)
+        self.link(digest, &loaded)
     }
 
     /// Runs one attempt to its end, on the calling thread.
@@ -147,13 +166,15 @@ impl Sandbox {
         session: &mut dyn Session,
         control: &Control,
     ) -> Result<Ended, HostFault> {
-        run::run(&self.engine, &prepared.command, launch, session, control)
+        run::run(&self.engine, &prepared.program, launch, session, control)
     }
 
-    /// Compiled code depends on the component, the engine's version and its settings.
+    /// Compiled code depends on the component, on what is made of it before it is compiled, and on
+    /// the engine's version and settings.
     fn key(&self, digest: Digest) -> Digest {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&digest.0);
+        hasher.update(&[PIPELINE_VERSION]);
         hasher.update(self.compatibility.as_bytes());
         hasher.finalize().into()
     }
@@ -171,15 +192,30 @@ impl Sandbox {
         Some(prepared)
     }
 
-    fn link(&self, digest: Digest, component: &Component) -> Result<Prepared, PrepareError> {
-        let command =
-            self.linker.instantiate_pre(component).and_then(CommandPre::new).map_err(|error| {
-                Rejection::Invalid {
-                    message: text::printable(&format!("{error:#}"), MESSAGE_BYTES),
-                    advice: "build it against WASI 0.2 and wit/job.wit as they are".to_owned(),
-                }
-            })?;
-        let prepared = Prepared { command };
+    fn link(&self, digest: Digest, loaded: &Loaded) -> Result<Prepared, PrepareError> {
+        let invalid = |message: &str, advice: &str| Rejection::Invalid {
+            message: text::printable(message, MESSAGE_BYTES),
+            advice: advice.to_owned(),
+        };
+        let program = match loaded {
+            Loaded::Component(component) => self
+                .linker
+                .instantiate_pre(component)
+                .and_then(CommandPre::new)
+                .map(Program::Component)
+                .map_err(|error| {
+                    let advice = "build it against WASI 0.2 and wit/job.wit as they are";
+                    invalid(&format!("{error:#}"), advice)
+                })?,
+            Loaded::Module(module) => preview1::check_start(module)
+                .and_then(|()| {
+                    let linked = self.module_linker.instantiate_pre(module);
+                    linked.map_err(|error| format!("{error:#}"))
+                })
+                .map(Program::Module)
+                .map_err(|message| invalid(&message, "build it as a command for wasm32-wasip1"))?,
+        };
+        let prepared = Prepared { program };
         let mut ready = self.ready();
         ready.push_back((digest, prepared.clone()));
         if ready.len() > KEPT_READY {

@@ -14,7 +14,7 @@ use wasmparser::{
     TypeRef,
 };
 
-use crate::{error::Rejection, type_depth::TypeDepths};
+use crate::{error::Rejection, preview1, type_depth::TypeDepths};
 
 /// Components inside components.
 const NESTING: usize = 32;
@@ -35,7 +35,9 @@ pub(crate) const NAME_BYTES: usize = 200;
 /// What the bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A core module for WASI preview 1.
+    /// A core module that imports nothing but WASI preview 1.
+    Preview1,
+    /// A core module that imports interfaces of components by their core names as well.
     Module,
     /// A component.
     Component,
@@ -156,6 +158,7 @@ struct Scan {
 struct Root {
     kind: Kind,
     exports: Vec<String>,
+    imports_interfaces: bool,
     is_program: bool,
     unknown: Vec<String>,
     unknown_count: u64,
@@ -249,6 +252,7 @@ impl Scan {
         self.root.get_or_insert_with(|| Root {
             kind,
             exports: Vec::new(),
+            imports_interfaces: false,
             is_program: false,
             unknown: Vec::new(),
             unknown_count: 0,
@@ -256,7 +260,9 @@ impl Scan {
         self.levels.push(Level { encoding, instances: 0, components: Vec::new() });
         bounded(self.levels.len() as u64, "levels of nested components", NESTING as u64)?;
         match kind {
-            Kind::Module => count(&mut self.core_modules, 1, "core modules", CORE_MODULES),
+            Kind::Preview1 | Kind::Module => {
+                count(&mut self.core_modules, 1, "core modules", CORE_MODULES)
+            }
             Kind::Component => {
                 self.types.enter();
                 Ok(())
@@ -340,10 +346,13 @@ impl Scan {
 
     fn core_import(&mut self, import: &wasmparser::Import<'_>) {
         let is_function = matches!(import.ty, TypeRef::Func(_));
-        let is_known = import.module == "wasi_snapshot_preview1" || is_known(import.module);
-        if !(is_function && is_known) {
+        let is_interface = is_known(import.module);
+        let is_preview1 = import.module == preview1::MODULE && preview1::is_function(import.name);
+        if !(is_function && (is_interface || is_preview1)) {
             self.unknown(&format!("{}.{}", import.module, import.name));
         }
+        let root = self.root.as_mut().expect("imports stand inside the root");
+        root.imports_interfaces |= is_interface;
     }
 
     fn unknown(&mut self, name: &str) {
@@ -388,12 +397,17 @@ impl Scan {
             });
         }
         if root.is_program {
-            return Ok(root.kind);
+            return Ok(match root.kind {
+                Kind::Module if !root.imports_interfaces => Kind::Preview1,
+                kind => kind,
+            });
         }
         let exports =
             if root.exports.is_empty() { "nothing".to_owned() } else { root.exports.join(", ") };
         let (what, wanted) = match root.kind {
-            Kind::Module => ("this core module", "`_start`, as a program for wasm32-wasip1 does"),
+            Kind::Preview1 | Kind::Module => {
+                ("this core module", "`_start`, as a program for wasm32-wasip1 does")
+            }
             Kind::Component => {
                 ("this component", "`wasi:cli/run@0.2`, as a program for wasm32-wasip2 does")
             }

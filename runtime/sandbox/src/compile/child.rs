@@ -5,6 +5,7 @@
 //! and the parent finds the words for it.
 
 use std::{
+    borrow::Cow,
     fs::File,
     io::{self, Read},
     os::fd::AsFd,
@@ -146,12 +147,16 @@ fn to_binary(source: &[u8]) -> Result<Vec<u8>, Rejection> {
 }
 
 fn compile(bytes: &[u8]) -> Result<Result<Vec<u8>, Rejection>, Failure> {
-    let component = match scan::scan(bytes).and_then(|kind| as_component(kind, bytes)) {
-        Ok(component) => component,
+    let source = match scan::scan(bytes).and_then(|kind| source(kind, bytes)) {
+        Ok(source) => source,
         Err(rejection) => return Ok(Err(rejection)),
     };
     let engine = engine::engine().map_err(|error| Failure::Engine(format!("{error:#}")))?;
-    match engine.precompile_component(&component) {
+    let compiled = match source {
+        Source::Module(bytes) => engine.precompile_module(bytes),
+        Source::Component(bytes) => engine.precompile_component(&bytes),
+    };
+    match compiled {
         Ok(artifact) => Ok(Ok(artifact)),
         Err(error) if limiter::is_shortage(&error) => Err(Failure::OutOfMemory),
         Err(error) => Ok(Err(Rejection::Invalid {
@@ -163,13 +168,20 @@ fn compile(bytes: &[u8]) -> Result<Result<Vec<u8>, Rejection>, Failure> {
     }
 }
 
-fn as_component(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, Rejection> {
+/// What goes into the compiler.
+enum Source<'a> {
+    Module(&'a [u8]),
+    Component(Cow<'a, [u8]>),
+}
+
+fn source(kind: Kind, bytes: &[u8]) -> Result<Source<'_>, Rejection> {
     match kind {
-        Kind::Component => Ok(bytes.to_vec()),
+        Kind::Preview1 => Ok(Source::Module(bytes)),
+        Kind::Component => Ok(Source::Component(bytes.into())),
         Kind::Module => {
             let component = adapt::adapt(bytes)?;
             scan::scan(&component)?;
-            Ok(component)
+            Ok(Source::Component(component.into()))
         }
     }
 }

@@ -70,11 +70,26 @@ impl VirtualClock {
         self.wake_ns.store(NOBODY_WAITS, Ordering::Relaxed);
     }
 
-    /// A reading: the present time, after which a tick passes.
-    fn read(&self) -> u64 {
+    /// Where the wall clock started, in nanoseconds since the Unix epoch.
+    pub(crate) fn start_ns(&self) -> u64 {
+        self.start_ns
+    }
+
+    /// A reading of the monotonic clock: the present time, after which a tick passes.
+    pub(crate) fn read(&self) -> u64 {
         let now = self.elapsed_ns();
         self.elapsed_ns.store(now.saturating_add(TICK_NS), Ordering::Relaxed);
         now
+    }
+
+    /// A reading of the wall clock, in nanoseconds since the Unix epoch.
+    pub(crate) fn read_wall(&self) -> u64 {
+        self.start_ns.saturating_add(self.read())
+    }
+
+    /// Jumps to `elapsed_ns`, unless that is past.
+    pub(crate) fn wait_until(&self, elapsed_ns: u64) {
+        self.elapsed_ns.fetch_max(elapsed_ns, Ordering::Relaxed);
     }
 
     /// Jumps to the earliest time that somebody waits for; `false` where nobody waits.
@@ -162,8 +177,7 @@ impl monotonic_clock::Host for ClocksView<'_> {
 
 impl wall_clock::Host for ClocksView<'_> {
     fn now(&mut self) -> wasmtime::Result<Datetime> {
-        let now_ns = self.clock.start_ns.saturating_add(self.clock.read());
-        Ok(datetime(now_ns))
+        Ok(datetime(self.clock.read_wall()))
     }
 
     fn resolution(&mut self) -> wasmtime::Result<Datetime> {

@@ -52,7 +52,7 @@ impl ByteStream {
         usize::try_from(self.position % WORD_BYTES as u64).expect("less than a word")
     }
 
-    fn fill(&mut self, bytes: &mut [u8]) {
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
         let offset = self.offset();
         let begun_len = if offset == 0 { 0 } else { bytes.len().min(WORD_BYTES - offset) };
         let (begun, rest) = bytes.split_at_mut(begun_len);

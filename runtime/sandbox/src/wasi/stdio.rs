@@ -44,6 +44,37 @@ impl Stdio {
     pub(crate) fn source(&self) -> MutexGuard<'_, Stdin> {
         self.stdin.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Reads what comes next of standard input; zero bytes mean the end.
+    pub(crate) fn read(&self, bytes: &mut [u8]) -> Result<usize, Abort> {
+        self.pulse.check()?;
+        self.source().read(bytes).map_err(|error| {
+            HostFault::new("a job's standard input could not be read", error).into()
+        })
+    }
+
+    /// Appends to an output. What goes beyond the limit ends the job; what fits before it is kept
+    /// and shown.
+    pub(crate) fn append(&self, stream: Stream, bytes: &[u8]) -> Result<(), Abort> {
+        self.pulse.check()?;
+        let id = match stream {
+            Stream::Stdout => ContentId::STDOUT,
+            Stream::Stderr => ContentId::STDERR,
+        };
+        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        let before_bytes = world.content_len(id).unwrap_or(0);
+        let result = world.append_output(id, bytes);
+        let kept_bytes = world.content_len(id).unwrap_or(0).saturating_sub(before_bytes);
+        drop(world);
+        let kept = &bytes[..usize::try_from(kept_bytes).unwrap_or(usize::MAX).min(bytes.len())];
+        if !kept.is_empty() {
+            self.lease.with(|session| session.output(stream, kept));
+        }
+        result.map_err(|refused| match refused {
+            Refused::OutputLimit(reached) => Abort::Limit(reached),
+            other => Abort::Fault(HostFault::new("a job's output could not be kept", other)),
+        })
+    }
 }
 
 /// What is read as standard input, and how far it was read.
@@ -134,31 +165,6 @@ impl stderr::Host for StdioView<'_> {
 /// A handle on standard output or standard error.
 struct Sink(Stdio, Stream);
 
-impl Sink {
-    /// What goes beyond the limit ends the job; what fits before it is kept and shown.
-    fn append(&self, bytes: &[u8]) -> Result<(), Abort> {
-        let Self(stdio, stream) = self;
-        stdio.pulse.check()?;
-        let id = match stream {
-            Stream::Stdout => ContentId::STDOUT,
-            Stream::Stderr => ContentId::STDERR,
-        };
-        let mut world = stdio.world.lock().unwrap_or_else(PoisonError::into_inner);
-        let before_bytes = world.content_len(id).unwrap_or(0);
-        let result = world.append_output(id, bytes);
-        let kept_bytes = world.content_len(id).unwrap_or(0).saturating_sub(before_bytes);
-        drop(world);
-        let kept = &bytes[..usize::try_from(kept_bytes).unwrap_or(usize::MAX).min(bytes.len())];
-        if !kept.is_empty() {
-            stdio.lease.with(|session| session.output(*stream, kept));
-        }
-        result.map_err(|refused| match refused {
-            Refused::OutputLimit(reached) => Abort::Limit(reached),
-            other => Abort::Fault(HostFault::new("a job's output could not be kept", other)),
-        })
-    }
-}
-
 #[wasmtime_wasi::async_trait]
 impl Pollable for Sink {
     async fn ready(&mut self) {}
@@ -174,7 +180,8 @@ impl OutputStream for Sink {
             );
             return Err(StreamError::Trap(Abort::Contract(message).into()));
         }
-        self.append(&bytes).map_err(|abort| StreamError::Trap(abort.into()))
+        let Self(stdio, stream) = self;
+        stdio.append(*stream, &bytes).map_err(|abort| StreamError::Trap(abort.into()))
     }
 
     fn flush(&mut self) -> StreamResult<()> {
@@ -198,15 +205,11 @@ impl Pollable for Source {
 impl InputStream for Source {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         let Self(stdio) = self;
-        stdio.pulse.check().map_err(|abort| StreamError::Trap(abort.into()))?;
         if size == 0 {
             return Ok(Bytes::new());
         }
         let mut bytes = vec![0; size.min(CHUNK_BYTES)];
-        let len = stdio.source().read(&mut bytes).map_err(|error| {
-            let fault = HostFault::new("a job's standard input could not be read", error);
-            StreamError::Trap(Abort::Fault(fault).into())
-        })?;
+        let len = stdio.read(&mut bytes).map_err(|abort| StreamError::Trap(abort.into()))?;
         if len == 0 {
             return Err(StreamError::Closed);
         }

@@ -28,17 +28,22 @@ use super::{
 const NANOSECONDS: u64 = 1_000_000_000;
 
 /// A handle that closes itself. Descriptors and the streams made from them share it.
-pub(super) struct OpenNode {
+pub(crate) struct OpenNode {
     world: SharedWorld,
     handle: Handle,
 }
 
 impl OpenNode {
-    pub(super) fn world(&self) -> MutexGuard<'_, World> {
+    pub(crate) fn new(world: SharedWorld, handle: Handle) -> Self {
+        Self { world, handle }
+    }
+
+    /// To be let go of before any `OpenNode` of this world is dropped.
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         lock(&self.world)
     }
 
-    pub(super) fn handle(&self) -> Handle {
+    pub(crate) fn handle(&self) -> Handle {
         self.handle
     }
 
@@ -89,7 +94,7 @@ impl FilesystemCtx<'_> {
     }
 
     fn push(&mut self, handle: Handle, flags: DescriptorFlags) -> Answer<Resource<Descriptor>> {
-        let node = Arc::new(OpenNode { world: Arc::clone(self.world), handle });
+        let node = Arc::new(OpenNode::new(Arc::clone(self.world), handle));
         Ok(self.table.push(Descriptor { node, flags })?)
     }
 

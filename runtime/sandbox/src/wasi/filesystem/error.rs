@@ -44,7 +44,7 @@ impl From<Abort> for FilesystemError {
 }
 
 /// For functions that cannot refuse: every refusal ends the guest.
-pub(super) fn end_of_guest(refused: Refused) -> wasmtime::Error {
+pub(crate) fn end_of_guest(refused: Refused) -> wasmtime::Error {
     match refused {
         Refused::TooManyOpen(reached) | Refused::Quota(reached) => Abort::from(reached).into(),
         other => match FilesystemError::from(other) {

@@ -49,6 +49,12 @@ mod bindings {
 use crate::pulse::Pulse;
 use bindings::wasi::filesystem::{preopens, types};
 
+pub(crate) use self::{
+    descriptor::OpenNode,
+    error::{FilesystemError, end_of_guest},
+    types::ErrorCode,
+};
+
 /// The most bytes that one call gives to the guest, and the most that a stream takes at once.
 /// Whoever asks for more gets this much, as POSIX allows.
 const MAX_TRANSFER_BYTES: usize = 1024 * 1024;
@@ -97,6 +103,6 @@ pub(crate) fn add_to_linker<T: FilesystemView + 'static>(
 }
 
 /// A panic while the lock was held ends the run anyway, and files must still be closed then.
-fn lock(world: &SharedWorld) -> MutexGuard<'_, World> {
+pub(crate) fn lock(world: &SharedWorld) -> MutexGuard<'_, World> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }
