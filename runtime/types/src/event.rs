@@ -237,6 +237,8 @@ events! {
         job: JobNumber,
         /// The claim, if an attempt holds the job.
         token: Option<Lsn>,
+        /// Whether it is the first; pieces before it belong to a record that never came to be.
+        first: bool,
         /// The piece.
         bytes: Vec<u8>,
     }
@@ -285,8 +287,10 @@ impl Event {
             | Self::Part(_)
             | Self::Assembled(_) => return None,
         };
-        let piece = |bytes: &[u8]| Part { job, token, bytes: bytes.to_vec() }.into();
-        let parts = bytes.chunks(PART_MAX_BYTES).map(piece).collect();
+        let piece = |(index, bytes): (usize, &[u8])| {
+            Part { job, token, first: index == 0, bytes: bytes.to_vec() }.into()
+        };
+        let parts = bytes.chunks(PART_MAX_BYTES).enumerate().map(piece).collect();
         Some((parts, Assembled { job, kind, digest: Digest::of(&bytes) }.into()))
     }
 

@@ -363,6 +363,9 @@ impl Job {
             changes.add(blob.digest);
         }
         if let Event::Part(record) = event {
+            if record.first {
+                self.parts.clear();
+            }
             self.parts.extend_from_slice(&record.bytes);
         } else {
             // Whatever else happens, parts that were not made one belong to nothing any more.

@@ -8,7 +8,7 @@ use hb_types::{
     Digest,
     capture::{ContentId, Counters, Node, NodeKind, Progress},
     content::{Chunk, ChunkChange, ContentChange, Delta, Kept},
-    event::{Checkpointed, Ended, Event, Received, SCHEMA, Scheduled, Sealed, Started},
+    event::{Artifact, Checkpointed, Ended, Event, Received, SCHEMA, Scheduled, Sealed, Started},
     job::{BlobRef, CheckpointPolicy, DEFAULT_START_NS, JobSpec},
     ledger::Ledger,
     limits::Limits,
@@ -208,6 +208,41 @@ fn a_record_that_is_too_large_for_one_is_appended_in_parts_and_happens_once() {
     whole.apply(4, &checkpoint(1, 3, 1, pack("small"))).unwrap();
     whole.apply(lsn, &large).unwrap();
     assert_eq!(ledger, whole);
+}
+
+/// A host set a job aside, had no room for all parts of the record or died among them, and the next
+/// one tried again: no attempt held the job, so nothing had told the first parts off, the record
+/// was assembled from both tries, and the ledger could not be read any more.
+#[test]
+fn parts_of_a_try_that_was_given_up_are_not_part_of_the_next() {
+    let artifact = |index: usize| {
+        let name = format!("{index:050}");
+        (name, Artifact { content: ContentId(9), blob: blob("artifact") })
+    };
+    let idle = Event::from(Ended {
+        job: 1,
+        token: None,
+        outcome: Outcome::Poisoned,
+        explanation: Explanation { message: "set aside".into(), backtrace: vec![] },
+        counters: Counters::default(),
+        progress: Progress::default(),
+        delta: Delta::default(),
+        stdout: blob(""),
+        stderr: blob(""),
+        artifacts: (0..20_000).map(artifact).collect(),
+        peak_memory_bytes: 0,
+        reproducible: false,
+        at_ns: 9,
+    });
+    let (parts, assembled) = idle.split().unwrap();
+    assert!(parts.len() > 1);
+    let mut ledger = Ledger::default();
+    let begun = life();
+    let events = begun.iter().take(2).chain(&parts[..1]).chain(&parts).chain([&assembled]);
+    for (lsn, event) in (1..).zip(events) {
+        ledger.apply(lsn, event).unwrap();
+    }
+    assert_eq!(ledger.by_id("a").unwrap().state.phase, Phase::Failed);
 }
 
 proptest! {
