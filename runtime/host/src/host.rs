@@ -16,7 +16,7 @@ use std::{
 use hb_disk::{LockGuard, RealDisk, Storage};
 use hb_sandbox::{Compiler, Control, Ended, Input, Launch, Prepared, Sandbox, SandboxOptions};
 use hb_seal::HostKey;
-use hb_store::Store;
+use hb_store::{Store, WhileHeld};
 use hb_types::{
     Digest, Lsn,
     event::{Event, Interrupted, JobNumber, Scheduled, Started},
@@ -40,6 +40,9 @@ use crate::{
 /// Log bytes after which the ledger is written as a snapshot, unless chosen otherwise: recovery
 /// reads at most about this much, and what the snapshot covers can be removed.
 pub const SNAPSHOT_EVERY_BYTES: u64 = 32 * 1024 * 1024;
+
+/// The most blobs that wait to be removed until nobody is about to refer to one.
+const UNUSED_MAX: usize = 64;
 
 /// What a host is opened with.
 pub struct HostOptions {
@@ -218,6 +221,11 @@ impl Host {
         self.journal.head()
     }
 
+    /// Figures of the log since this host was opened.
+    pub fn log_figures(&self) -> hb_wal::Stats {
+        self.journal.wal().stats()
+    }
+
     /// A job as it stands.
     pub fn job(&self, number: JobNumber) -> Option<Job> {
         self.lock().ledger.jobs.get(&number).cloned()
@@ -300,14 +308,17 @@ impl Host {
 
     /// Removes blobs that were let go of, unless somebody has put a blob and not yet decided the
     /// record that refers to it: it may be one of these, found and taken up again. Then it is
-    /// left to a later decision. What stays behind is found by the sweep of the next start.
+    /// left to a later decision, unless too many wait already. What stays behind is found by the
+    /// sweep of the next start.
     fn remove_unused(&self) {
         let unused: Vec<Digest> = self.lock().unused.iter().copied().collect();
         if unused.is_empty() {
             return;
         }
         let needed = |digest| self.lock().ledger.refers_to(digest);
-        match self.store.remove_unneeded(&unused, &needed) {
+        let patient = unused.len() > UNUSED_MAX;
+        let while_held = if patient { WhileHeld::Wait } else { WhileHeld::Leave };
+        match self.store.remove_unneeded(&unused, &needed, while_held) {
             Ok(true) => {
                 self.lock().unused.retain(|digest| !unused.contains(digest));
             }
