@@ -29,5 +29,5 @@ pub use hb_disk::Storage;
 pub use names::Blobs;
 pub use reader::{Blob, BlobCursor};
 pub use store::Store;
-pub use sweep::SweepReport;
+pub use sweep::{SweepReport, WhileHeld};
 pub use writer::BlobWriter;

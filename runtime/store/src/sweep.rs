@@ -8,6 +8,15 @@ use crate::{
     store::Store,
 };
 
+/// What to do while blobs are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhileHeld {
+    /// Wait. The caller must not hold them itself.
+    Wait,
+    /// Leave it.
+    Leave,
+}
+
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SweepReport {
@@ -20,15 +29,22 @@ pub struct SweepReport {
 }
 
 impl Store {
-    /// Removes those of some blobs for which `live` says no, unless a [`Hold`](crate::Hold) is
-    /// out: then nothing is removed, and the answer is `false`. `live` is asked as in
-    /// [`Store::sweep`].
+    /// Removes those of some blobs for which `live` says no; says whether it did. While a
+    /// [`Hold`](crate::Hold) is out nothing may be removed: then it waits, or with
+    /// [`WhileHeld::Leave`] does nothing. `live` is asked as in [`Store::sweep`].
     pub fn remove_unneeded(
         &self,
         digests: &[Digest],
         live: &dyn Fn(Digest) -> bool,
+        while_held: WhileHeld,
     ) -> Result<bool, StoreError> {
-        let Some(_collecting) = self.gate().try_collect() else { return Ok(false) };
+        let _collecting = match while_held {
+            WhileHeld::Wait => self.gate().collect(),
+            WhileHeld::Leave => match self.gate().try_collect() {
+                Some(collecting) => collecting,
+                None => return Ok(false),
+            },
+        };
         for digest in digests {
             if !live(*digest) {
                 self.remove(*digest)?;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use hb_disk::{RealDisk, SimulatedDisk, Storage};
-use hb_store::{Store, StoreError};
+use hb_store::{Store, StoreError, WhileHeld};
 use hb_types::Digest;
 
 fn simulated() -> (SimulatedDisk, Store) {
@@ -266,4 +266,20 @@ fn a_store_that_was_never_founded_can_be_read_and_is_empty() {
     assert_eq!(store.verify_all().unwrap().whole, 0);
     assert!(matches!(store.get(Digest::of(b"")).unwrap_err(), StoreError::Missing { .. }));
     assert_eq!(disk.operations(), 0);
+}
+
+#[test]
+fn what_nobody_needs_is_left_while_a_hold_is_out_and_what_somebody_needs_is_left_always() {
+    let (_disk, store) = simulated();
+    let [needed, unneeded] = [100, 3000].map(|len| store.put(&pattern(len)).unwrap());
+    let live = |digest| digest == needed;
+    let hold = store.hold();
+    let both = [needed, unneeded];
+    assert!(!store.remove_unneeded(&both, &live, WhileHeld::Leave).unwrap());
+    assert!(store.contains(unneeded).unwrap());
+    drop(hold);
+    assert!(store.remove_unneeded(&both, &live, WhileHeld::Leave).unwrap());
+    assert!(store.contains(needed).unwrap() && !store.contains(unneeded).unwrap());
+    assert!(store.remove_unneeded(&[needed], &|_| false, WhileHeld::Wait).unwrap());
+    assert!(store.is_empty().unwrap());
 }
