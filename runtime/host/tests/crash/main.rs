@@ -423,10 +423,10 @@ fn a_pack_that_is_taken_up_again_is_not_removed_by_who_lets_go_of_it() {
     let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
     let (first, second) = thread::scope(|scope| {
         let first = scope.spawn(|| {
-            let mut saves = 0;
+            let mut seen = 0;
             let mut wait_once = move || {
-                saves += 1;
-                if saves == 1 {
+                seen += 1;
+                if seen == 1 {
                     saved.send(()).unwrap();
                     may_go_on.recv().unwrap();
                 }
