@@ -1,10 +1,12 @@
-//! Core modules for WASI preview 1 become components.
+//! Core modules that import other interfaces beside WASI preview 1 become components. Those that
+//! import nothing else run as they are (`preview1`).
 //!
 //! Owns: which adapter is used, and the exit code, which the adapter would lose: preview 1 knows
 //! numbers, WASI 0.2 knows success and failure. So `proc_exit` is led past the adapter, to
 //! `hackbrain:job/process.exit`, which has the same shape. A module that imports the functions of
 //! `hackbrain:job` by their core names is given the types of those interfaces, so that C without
-//! a bindings generator can use them. Runs in the compiling child only.
+//! a bindings generator can use them. Such a module must export `cabi_realloc`, through which the
+//! adapter takes its memory; the scan sees to that. Runs in the compiling child only.
 
 use std::collections::BTreeSet;
 

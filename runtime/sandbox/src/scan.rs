@@ -27,6 +27,10 @@ const CORE_MODULES: u64 = 100;
 const MEMORIES: u64 = 8;
 const TABLES: u64 = 16;
 const FUNCTIONS: u64 = 200_000;
+/// By this function the adapter of preview 1 asks a module for memory. From a module without it it
+/// would take memory by `memory.grow`, behind the back of the module's allocator, and one of the
+/// two would write over the other.
+const REALLOC: &str = "cabi_realloc";
 /// Unknown imports that are named in an error.
 const NAMED_IMPORTS: usize = 5;
 /// Bytes of a stranger's name in an error.
@@ -154,11 +158,19 @@ struct Scan {
     root: Option<Root>,
 }
 
+/// What decides how a core module is run.
+#[derive(Default)]
+struct CoreModule {
+    imports_interfaces: bool,
+    imports_preview1: bool,
+    exports_realloc: bool,
+}
+
 /// What the outermost module or component shows to the world.
 struct Root {
     kind: Kind,
     exports: Vec<String>,
-    imports_interfaces: bool,
+    core: CoreModule,
     is_program: bool,
     unknown: Vec<String>,
     unknown_count: u64,
@@ -190,8 +202,10 @@ impl Scan {
             Payload::ExportSection(section) if self.at_root() => {
                 section.clone().into_iter().try_for_each(|export| {
                     let export = export?;
-                    let is_start = export.kind == ExternalKind::Func && export.name == "_start";
-                    self.export(export.name, is_start);
+                    let is_function = export.kind == ExternalKind::Func;
+                    self.export(export.name, is_function && export.name == "_start");
+                    let root = self.root.as_mut().expect("exports stand inside the root");
+                    root.core.exports_realloc |= is_function && export.name == REALLOC;
                     Ok(())
                 })
             }
@@ -252,7 +266,7 @@ impl Scan {
         self.root.get_or_insert_with(|| Root {
             kind,
             exports: Vec::new(),
-            imports_interfaces: false,
+            core: CoreModule::default(),
             is_program: false,
             unknown: Vec::new(),
             unknown_count: 0,
@@ -352,7 +366,8 @@ impl Scan {
             self.unknown(&format!("{}.{}", import.module, import.name));
         }
         let root = self.root.as_mut().expect("imports stand inside the root");
-        root.imports_interfaces |= is_interface;
+        root.core.imports_interfaces |= is_interface;
+        root.core.imports_preview1 |= is_preview1;
     }
 
     fn unknown(&mut self, name: &str) {
@@ -396,9 +411,20 @@ impl Scan {
                 more: root.unknown_count,
             });
         }
+        let CoreModule { imports_interfaces, imports_preview1, exports_realloc } = root.core;
+        if imports_interfaces && imports_preview1 && !exports_realloc {
+            return Err(Rejection::Invalid {
+                message: format!(
+                    "it imports WASI preview 1 and other interfaces, but exports no `{REALLOC}`"
+                ),
+                advice: "build it with a bindings generator, which exports that function, or \
+                         import nothing but preview 1"
+                    .to_owned(),
+            });
+        }
         if root.is_program {
             return Ok(match root.kind {
-                Kind::Module if !root.imports_interfaces => Kind::Preview1,
+                Kind::Module if !imports_interfaces => Kind::Preview1,
                 kind => kind,
             });
         }

@@ -4,8 +4,6 @@
 //! them, in pieces, so that a long transfer can be ended; what was moved before an error is
 //! counted and the error left to the next call, as POSIX has it.
 
-use hb_files::Kind;
-
 use super::{
     Call,
     descriptors::{Fd, Object, flag},
@@ -249,10 +247,9 @@ fn read(
         pulse.check()?;
         let wanted = piece.len();
         let world = node.world();
-        let stat = world.stat(node.handle())?;
-        debug_assert_eq!(stat.kind, Kind::File, "an open file stays a file");
+        let size_bytes = world.stat(node.handle())?.size_bytes;
         let found = match offset.checked_add(moved as u64) {
-            Some(at) if at < stat.size_bytes => {
+            Some(at) if at < size_bytes => {
                 world.read_at(node.handle(), at, memory.bytes_mut(piece))?
             }
             _ => 0,
