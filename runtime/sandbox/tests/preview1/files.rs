@@ -46,6 +46,8 @@ fn a_new_descriptor_gets_the_lowest_free_number() {
         ("fd_tell 9 200", 0),
         (OPEN_F, 0),
         ("load32 1000", 6),
+        (OPEN_F, 0),
+        ("load32 1000", 10),
         // A given directory under another number is still given.
         ("fd_renumber 3 6", 0),
         ("fd_prestat_get 6 200", 0),
@@ -129,8 +131,11 @@ fn status_says_kind_flags_rights_size_and_times() {
         ("path_open 3 0 0 1 0 2 0 0 1000", 0),
         ("fd_fdstat_get 7 100", 0),
         ("load64 108", file | READ),
+        // C libraries ask for no right that is not said to be passed on, so that the right to write
+        // is named also where files cannot be written.
         ("fd_fdstat_get 5 100", 0),
         ("load8 100", 3),
+        ("load64 116", (1 << 28) - 1 - (1 << 19)),
     ]);
     source(&[
         (OPEN_F, 0),

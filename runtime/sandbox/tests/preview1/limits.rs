@@ -14,7 +14,7 @@ use hb_types::{
 use crate::{
     common::{Bench, Ledger, launch, launch_with},
     errors::OPEN_F,
-    script::{Script, module},
+    script::{FUNCTIONS, Script, module, wasm_type},
 };
 
 const DQUOT: u64 = 19;
@@ -171,6 +171,30 @@ fn a_cancellation_and_a_deadline_end_a_loop_of_calls() {
             "{call}: {outcome:?}"
         );
     }
+}
+
+/// So little fuel is used that nobody but the call itself can have looked.
+#[test]
+fn every_call_asks_whether_the_run_may_go_on() {
+    let bench = Bench::new();
+    let control = Control::default();
+    control.cancel.store(true, Ordering::Relaxed);
+    for (name, parameters) in FUNCTIONS {
+        let zeros: Vec<String> =
+            parameters.chars().map(|letter| format!("({}.const 0)", wasm_type(letter))).collect();
+        let body = format!("(drop (call ${name} {})) (call $exit (i32.const 5))", zeros.join(" "));
+        let prepared = bench.prepare_text(&module("", &body)).unwrap();
+        let ended =
+            bench.sandbox.run(&prepared, launch(), &mut Ledger::default(), &control).unwrap();
+        let Ended::Finished(ending) = ended else { panic!("nobody stopped it") };
+        assert_eq!(ending.outcome, Outcome::Cancelled, "{name}");
+        assert!(ending.counters.fuel_used < 1_000);
+    }
+    // The one function that would have ended it otherwise.
+    let prepared = bench.prepare_text(&module("", "(call $exit (i32.const 5))")).unwrap();
+    let ended = bench.sandbox.run(&prepared, launch(), &mut Ledger::default(), &control).unwrap();
+    let Ended::Finished(ending) = ended else { panic!("nobody stopped it") };
+    assert_eq!(ending.outcome, Outcome::Cancelled);
 }
 
 /// Everything that could differ: clocks, random numbers, inode numbers, the order of listings.
