@@ -90,6 +90,9 @@ pub struct RunArgs {
     /// Run even if the answer is in the ledger.
     #[arg(long)]
     pub rerun: bool,
+    /// Print the job's control characters as they are, also on a terminal.
+    #[arg(long)]
+    pub raw: bool,
     /// Where the random streams start.
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     pub seed: u64,

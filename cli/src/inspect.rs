@@ -4,12 +4,12 @@
 use std::io::{self, IsTerminal, Seek, Write};
 
 use anyhow::Context;
-use hb_host::LedgerView;
+use hb_host::{LedgerView, is_dying};
 use hb_types::{
     capture::ContentId,
     exit,
     ledger::{Attempt, CheckpointMark, Job, Ledger},
-    state::Interruption,
+    state::{Interruption, Phase},
     text::printable,
 };
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ pub fn show(invocation: &Invocation<'_>, name: &str) -> anyhow::Result<u8> {
     let mut lines = vec![
         ("job", job.job_id.clone()),
         ("hash", job.job_hash.to_string()),
-        ("state", job.state.phase.name().to_owned()),
+        ("state", state_line(job)),
     ];
     if let Some(conclusion) = &job.conclusion {
         lines.push(("outcome", format::outcome(&conclusion.outcome)));
@@ -145,7 +145,8 @@ pub fn show(invocation: &Invocation<'_>, name: &str) -> anyhow::Result<u8> {
     lines.push(("received", format::time(job.received_ns)));
     if let Some(conclusion) = &job.conclusion {
         lines.push(("ended", format::time(conclusion.at_ns)));
-        lines.push(("peak memory", format::bytes(conclusion.peak_memory_bytes)));
+        let peak = format::bytes(conclusion.peak_memory_bytes);
+        lines.push(("peak memory", format!("{peak} in the last attempt")));
     }
     lines.push(("attempts", format!("{}, {} crashed", job.state.attempts, job.state.crashes)));
     lines.push(("checkpoints", checkpoints_line(job)));
@@ -170,6 +171,17 @@ pub fn show(invocation: &Invocation<'_>, name: &str) -> anyhow::Result<u8> {
         lines.iter().map(|(name, value)| format!("{name:<12} {value}")).collect();
     format::print(&text.join("\n"))?;
     Ok(exit::OK)
+}
+
+/// The state, and whether the process that is said to run the job is still there.
+fn state_line(job: &Job) -> String {
+    let name = job.state.phase.name();
+    match job.attempts.last() {
+        Some(attempt) if job.state.phase == Phase::Running && is_dying(attempt.process) => {
+            format!("{name}, but process {} is gone: the same `hb run` resumes it", attempt.process)
+        }
+        _ => name.to_owned(),
+    }
 }
 
 fn checkpoints_line(job: &Job) -> String {
@@ -256,7 +268,7 @@ pub fn logs(invocation: &Invocation<'_>, args: &LogsArgs) -> anyhow::Result<u8> 
 }
 
 /// Keeps a stranger's control characters from reaching the terminal.
-struct Filtered<'a>(&'a mut dyn Write);
+pub struct Filtered<'a>(pub &'a mut dyn Write);
 
 impl Write for Filtered<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

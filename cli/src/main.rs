@@ -113,7 +113,11 @@ fn data_directory(cli: &Cli) -> anyhow::Result<PathBuf> {
 
 /// Warnings of the libraries go to standard error; `HB_LOG` asks for more.
 fn start_log(cli: &Cli) {
-    let default = if cli.verbose { "info" } else { "warn" };
+    let default = match (cli.quiet, cli.verbose) {
+        (true, _) => "error",
+        (false, true) => "info",
+        (false, false) => "warn",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_env("HB_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

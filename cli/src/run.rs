@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, IsTerminal, Write},
+    os::unix::fs::FileTypeExt,
     path::Path,
     process,
     sync::{
@@ -43,7 +44,7 @@ pub fn run(invocation: &Invocation<'_>, args: &RunArgs) -> anyhow::Result<u8> {
     };
     let submitted = host.submit(&submission)?;
     let job = host.job(submitted.number()).context("the accepted job is not in the ledger")?;
-    let mut console = Console::new(invocation, &job.job_id);
+    let mut console = Console::new(invocation, &job.job_id, args);
     if let Submitted::Existing(_) = submitted
         && !job.is_unfinished()
     {
@@ -58,7 +59,7 @@ pub fn run(invocation: &Invocation<'_>, args: &RunArgs) -> anyhow::Result<u8> {
     }
     let control = Control { cancel: cancel_on_interrupt()?, deadline: None };
     let job = host.run(job.number, &control, &mut console)?;
-    console.finish();
+    console.end_line();
     let code = conclude(invocation, &job, &console)?;
     match console.stdout_failed.take() {
         Some(error) => Err(incomplete(&job, error)),
@@ -135,7 +136,14 @@ fn open(path: &Path, what: &str) -> Result<File, Failure> {
         }
     };
     let file = File::open(path).map_err(refuse)?;
-    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+    let kind = file.metadata().map(|metadata| metadata.file_type());
+    if kind.as_ref().is_ok_and(|kind| kind.is_char_device() || kind.is_block_device()) {
+        return Err(Failure::Usage(format!(
+            "{what} {} is a device, which may have no end: copy what you need into a file",
+            path.display()
+        )));
+    }
+    if kind.is_ok_and(|kind| kind.is_dir()) {
         return Err(Failure::NotFound(format!(
             "{what} {} is a directory: name a file in it",
             path.display()
@@ -233,6 +241,9 @@ pub fn cancel_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::SeqCst) {
             process::exit(i32::from(exit::CANCELLED));
         }
+        format::tell(
+            "hb: cancelling for good (SIGTERM instead stops a job that resumes); once more ends hb at once",
+        );
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(cancel)
@@ -299,27 +310,37 @@ impl Write for Tolerant<'_> {
 /// error.
 struct Console<'a> {
     invocation: &'a Invocation<'a>,
+    args: &'a RunArgs,
     job_id: String,
     last_told: Option<Instant>,
     untold: u64,
     live_line: bool,
+    /// Whether the job's standard error stopped in the middle of a line.
+    inside_line: bool,
     /// Whether nobody reads standard output any more.
     stdout_gone: bool,
     /// Why standard output could not be written to, if it could not.
     stdout_failed: Option<io::Error>,
 }
 
+/// A stranger's control characters do not reach a terminal unless they are asked for.
+fn write_shown(out: &mut dyn Write, bytes: &[u8], filter: bool) -> io::Result<()> {
+    if filter { inspect::Filtered(out).write_all(bytes) } else { out.write_all(bytes) }
+}
+
 /// Time between two lines about checkpoints or progress.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 impl<'a> Console<'a> {
-    fn new(invocation: &'a Invocation<'a>, job_id: &str) -> Self {
+    fn new(invocation: &'a Invocation<'a>, job_id: &str, args: &'a RunArgs) -> Self {
         Self {
             invocation,
+            args,
             job_id: job_id.to_owned(),
             last_told: None,
             untold: 0,
             live_line: false,
+            inside_line: false,
             stdout_gone: false,
             stdout_failed: None,
         }
@@ -353,11 +374,19 @@ impl<'a> Console<'a> {
             let _ = writeln!(io::stderr());
         }
     }
+
+    /// Begins a line of hb's own: what the job left unfinished does not run into it.
+    fn end_line(&mut self) {
+        self.finish();
+        if std::mem::take(&mut self.inside_line) {
+            let _ = writeln!(io::stderr());
+        }
+    }
 }
 
 impl Observer for Console<'_> {
     fn notice(&mut self, notice: Notice) {
-        self.finish();
+        self.end_line();
         match notice {
             Notice::Preparing | Notice::Ended { .. } | Notice::Started { attempt: 1 } => {}
             Notice::Started { attempt } => self.say(&format!("attempt {attempt}")),
@@ -387,7 +416,8 @@ impl Observer for Console<'_> {
             Stream::Stdout if self.stdout_gone => {}
             Stream::Stdout => {
                 let mut out = io::stdout().lock();
-                let written = out.write_all(bytes).and_then(|()| out.flush());
+                let filter = out.is_terminal() && !self.args.raw;
+                let written = write_shown(&mut out, bytes, filter).and_then(|()| out.flush());
                 // What the job prints is kept in the ledger: a reader that has gone away, or a
                 // file that is full, is no reason to end a job.
                 if let Err(error) = written {
@@ -397,7 +427,13 @@ impl Observer for Console<'_> {
                     }
                 }
             }
-            Stream::Stderr => _ = io::stderr().lock().write_all(bytes),
+            Stream::Stderr => {
+                let mut out = io::stderr().lock();
+                let filter = out.is_terminal() && !self.args.raw;
+                // Nobody may be listening; the ledger keeps it.
+                let _ = write_shown(&mut out, bytes, filter);
+                self.inside_line = bytes.last().is_some_and(|last| *last != b'\n');
+            }
         }
     }
 

@@ -104,6 +104,34 @@ fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
 }
 
 #[test]
+fn a_stray_file_is_no_reason_to_give_up_records_that_verify() {
+    let (world, _) = sealed();
+    let stray = world.data().join("wal/000009.seg");
+    fs::write(&stray, b"").unwrap();
+    let hello = guest("hello");
+    let ran = world.run(["run", &hello]).exits(125);
+    ran.complains(&["000009", "hb ledger check"]);
+    assert!(!ran.stderr.contains("--to 0"), "{}", ran.stderr);
+    let check = world.run(["ledger", "check"]).exits(1).text();
+    assert!(check.contains("--to 5") && !check.contains("--to 0"), "{check}");
+    fs::remove_file(&stray).unwrap();
+    world.run(["ledger", "check"]).ok();
+    world.run(["verify", "c"]).ok();
+}
+
+#[test]
+fn blobs_of_records_that_were_given_up_are_kept_with_them() {
+    let (world, _) = sealed();
+    let count = || world.run(["ledger", "stats", "--json"]).ok().json()["blobs"].as_u64().unwrap();
+    world.run(["run", "--job-id", "h", &guest("hello")]).ok();
+    let (before, last) = (count(), world.show("h")["job_number"].as_u64().unwrap() - 1);
+    world.run(["ledger", "repair", "--to", &last.to_string()]).ok();
+    world.run(["show", "h"]).exits(127).complains(&["h"]);
+    world.run(["run", &guest("counter"), "--", "--steps", "1"]).ok();
+    assert_eq!(count(), before, "the component of the job that was given up is still there");
+}
+
+#[test]
 fn a_missing_blob_is_named() {
     let (world, _) = sealed();
     let digest = world.show("c")["spec"]["component"]["digest"].as_str().unwrap().to_owned();

@@ -55,6 +55,7 @@ fn files_that_are_not_there_and_jobs_that_are_not_there_are_127() {
         .exits(127)
         .complains(&["/no/such/file", "does not exist"]);
     world.run(["run", "--stdin", "/no/such", &hello]).exits(127).complains(&["/no/such"]);
+    world.run(["run", "--input", "g=/dev/zero", &hello]).exits(2).complains(&["is a device"]);
     world.run(["run", &hello]).ok();
     world.run(["jobs", "--state", "nonsense"]).exits(2);
     for command in ["show", "logs", "trace", "artifacts", "seal"] {

@@ -8,7 +8,8 @@
 //! after a failed flush the kernel marks the pages clean and a second flush lies.
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use cap_std::ambient_authority;
@@ -26,7 +27,7 @@ pub struct RealDisk {
 /// Holds a lock for as long as it lives; the kernel lets go of it when the process dies.
 #[derive(Debug)]
 pub struct LockGuard {
-    _file: File,
+    _directory: File,
 }
 
 impl RealDisk {
@@ -37,7 +38,8 @@ impl RealDisk {
     pub fn open(path: &Path) -> io::Result<Self> {
         let missing = !path.is_dir();
         if missing {
-            std::fs::create_dir_all(path)?;
+            // What strangers' jobs were given is nobody else's business.
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         }
         let dir = Dir::open_ambient_dir(path, ambient_authority())?;
         if missing {
@@ -46,23 +48,34 @@ impl RealDisk {
         Ok(Self { dir })
     }
 
-    /// Takes the exclusive lock `name`, or returns `None` where another process (or another
-    /// guard in this one) holds it. The file says the owner's process id, see
+    /// Takes the exclusive lock on the directory, or returns `None` where another process (or
+    /// another guard in this one) holds it. The file `name` says the owner's process id, see
     /// [`RealDisk::lock_owner`].
+    ///
+    /// The lock is on the directory and not on that file: a file can be removed while it is held,
+    /// and whoever made it anew would hold another lock.
     pub fn lock(&self, name: &str) -> io::Result<Option<LockGuard>> {
         path::check(name, false)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true);
-        let mut file = self.dir.open_with(name, &options)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let directory = self.dir.open(".")?;
+        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
-        // Advisory text for the loser's message: it need not be durable.
-        file.set_len(0)?;
-        file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
-        Ok(Some(LockGuard { _file: file }))
+        // Advisory text for the loser's message. It need not be durable, and a directory that
+        // cannot be written to can be locked all the same.
+        let _ = self.dir.write(name, format!("{}\n", std::process::id()));
+        Ok(Some(LockGuard { _directory: directory }))
+    }
+
+    /// Whether somebody holds the lock on the directory; leaves no trace.
+    pub fn is_locked(&self) -> io::Result<bool> {
+        let directory = self.dir.open(".")?;
+        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The process id that the holder of the lock `name` wrote into it, where it is readable.

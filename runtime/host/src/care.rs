@@ -91,8 +91,7 @@ fn disk(root: &Path) -> Result<RealDisk, OpenHostError> {
 /// Reads and verifies everything.
 pub fn check(root: &Path) -> Result<LedgerReport, CareError> {
     let disk = disk(root)?;
-    // Taken only to learn whether someone has it, and let go of at once.
-    let live = disk.lock(layout::LOCK)?.is_none();
+    let live = disk.is_locked()?;
     let log = hb_wal::check(&disk, live)?;
     let store = Store::attach(Arc::new(disk));
     let blobs = store.verify_all()?;
@@ -140,7 +139,7 @@ pub fn repair(root: &Path, to: u64, options: &hb_wal::Options) -> Result<RepairR
 /// Counts.
 pub fn figures(root: &Path) -> Result<LedgerFigures, CareError> {
     let disk = disk(root)?;
-    let live = disk.lock(layout::LOCK)?.is_none();
+    let live = disk.is_locked()?;
     let log = hb_wal::check(&disk, live)?;
     let free_bytes = disk.free_bytes()?;
     let view = crate::LedgerView::open(root)?;

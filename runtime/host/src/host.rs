@@ -150,8 +150,15 @@ impl Host {
             crate::view::replay(recovery.snapshot.as_ref(), |visit| recovery.replay(visit))?;
         let inherited_bytes = bytes_without_snapshot(&recovery);
         drop(recovery);
+        let in_log = ground.disk.list("wal").unwrap_or_default();
+        let gave_up_records = in_log.iter().any(|name| name.starts_with("removed-"));
         let store = Store::open(ground.disk)?;
-        store.sweep(&|digest| ledger.refers_to(digest))?;
+        if gave_up_records {
+            // What was given up may be wanted back, and its blobs with it.
+            tracing::info!("blobs are kept: records that were given up lie in wal/removed-*");
+        } else {
+            store.sweep(&|digest| ledger.refers_to(digest))?;
+        }
         let host = Self {
             scratch: ground.scratch,
             ceilings: ground.ceilings,

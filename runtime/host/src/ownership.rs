@@ -38,7 +38,7 @@ pub(crate) fn take(disk: &RealDisk) -> io::Result<Option<LockGuard>> {
 
 /// Whether a process is gone, a zombie, or has a SIGKILL waiting for it (proc(5)). Where there is
 /// no `/proc`, every owner is given the longer time.
-fn is_dying(process: u32) -> bool {
+pub fn is_dying(process: u32) -> bool {
     const SIGKILL_BIT: u64 = 1 << 8;
     let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/status")) else {
         return true;

@@ -88,7 +88,7 @@ pub struct Circumstances {
     pub hermetic: bool,
     /// Whether a limit was reached in a way that depends on when checkpoints fell due and where the
     /// job was resumed, so that a repetition may pass it or reach it elsewhere.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub history_dependent: bool,
     /// What else could reach it: `network`, `clock`, a live directory; empty for hermetic jobs.
     pub grants: Vec<String>,

@@ -94,7 +94,7 @@ macro_rules! limits {
 limits! {
     // field             variant          unit         default        ceiling        flag                     hashed what
     /// Operators that the guest may execute.
-    fuel                 Fuel             Fuel         1_000_000_000_000, 1_000_000_000_000_000_000, "--fuel", true, "fuel";
+    fuel                 Fuel             Fuel         1_000_000_000_000_000_000, 1_000_000_000_000_000_000, "--fuel", true, "fuel";
     /// Bytes of linear memory, all memories together.
     memory_bytes         Memory           Bytes        512 * MIB,     16 * GIB,      "--max-memory",          true, "linear memory";
     /// Elements of all tables together.

@@ -114,6 +114,10 @@ pub fn check(disk: &dyn Storage, live: bool) -> Result<CheckReport, OpenError> {
     let covered = report.snapshots.last().copied().unwrap_or(0);
     let mut walker = Walker::new(id, &segments, covered);
     walk(&mut walker, &segments, live, &mut report)?;
+    // What opening refused before it read any frame is no reason to give up those that verify.
+    for problem in &mut report.problems {
+        problem.last_good_lsn = problem.last_good_lsn.max(report.last_good_lsn);
+    }
     report.took = started.elapsed();
     Ok(report)
 }

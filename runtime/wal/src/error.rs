@@ -80,6 +80,14 @@ impl fmt::Display for Problem {
             | ProblemKind::MarkDisagrees => write!(f, "{name}: {detail}")?,
             _ => write!(f, "{name} is corrupt at byte {offset}: {detail}")?,
         }
+        if *lsn == 0 {
+            // What follows nothing is everything: that is no advice to give unasked.
+            return write!(
+                f,
+                "; nothing was read; put the file right from a copy, or see with \
+                 `hb ledger check` what is left"
+            );
+        }
         write!(
             f,
             "; nothing after LSN {lsn} was read; run `hb ledger check`, and \

@@ -56,7 +56,7 @@ fn judge(image: &SimulatedDisk, told: &Told, file: &str, what: &str) -> Outcome 
     match open(image) {
         Err(OpenError::Refused(problem)) => {
             let text = problem.to_string();
-            assert!(text.contains("hb ledger repair --to"), "{what}: {text}");
+            assert!(text.contains("hb ledger check"), "{what}: {text}");
             Outcome::Refused
         }
         Err(OpenError::Format { file: named, .. }) => {
