@@ -129,13 +129,15 @@ fn count(
     let mut kmers = std::mem::take(&mut state.buffer);
     kmers.reserve_exact(settings.buffer_kmers - kmers.len());
     loop {
-        if host.due(state.step) {
-            let encoded = state.encode(settings, &kmers);
-            host.save(state.step, &encoded);
-        }
+        // Read ahead: at the end of the input the next phase asks whether a checkpoint is due, and
+        // a step must not stand for two places. What was read counts only when it is taken in.
         let length = input.fill(&mut block)?;
         if length == 0 {
             break;
+        }
+        if host.due(state.step) {
+            let encoded = state.encode(settings, &kmers);
+            host.save(state.step, &encoded);
         }
         // A byte completes at most one k-mer, so the buffer cannot grow beyond its bound.
         if kmers.len() + length > settings.buffer_kmers {
@@ -214,6 +216,8 @@ fn merge(
                 state.first_run = inputs.end;
                 state.next_run += 1;
                 state.begin_merging();
+                // The next phase starts at a step of its own, also where this one ended with a turn.
+                state.step += 1;
                 host.metric("runs_written", exact(state.next_run));
                 return Ok(());
             };
