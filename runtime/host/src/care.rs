@@ -143,15 +143,6 @@ pub fn figures(root: &Path) -> Result<LedgerFigures, CareError> {
     let log = hb_wal::check(&disk, live)?;
     let free_bytes = disk.free_bytes()?;
     let view = crate::LedgerView::open(root)?;
-    let phases = [
-        Phase::Received,
-        Phase::Scheduled,
-        Phase::Running,
-        Phase::Completed,
-        Phase::Sealed,
-        Phase::Failed,
-        Phase::Cancelled,
-    ];
     let count = |phase| view.ledger.jobs.values().filter(|job| job.state.phase == phase).count();
     let (mut blobs, mut blob_bytes) = (0, 0);
     for blob in view.store().list() {
@@ -161,7 +152,7 @@ pub fn figures(root: &Path) -> Result<LedgerFigures, CareError> {
     }
     Ok(LedgerFigures {
         log,
-        jobs: phases.into_iter().map(|phase| (phase, count(phase))).collect(),
+        jobs: Phase::ALL.into_iter().map(|phase| (phase, count(phase))).collect(),
         checkpoints: view.ledger.jobs.values().map(|job| job.checkpoints.len()).sum(),
         blobs,
         blob_bytes,

@@ -446,3 +446,58 @@ impl Repetition<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use hb_disk::SimulatedDisk;
+
+    use super::*;
+
+    fn mark(sequence: u64, step: u64, held: &str) -> CheckpointMark {
+        CheckpointMark { sequence, step, digest: Digest::of(held.as_bytes()) }
+    }
+
+    /// Saves these, one after the other, against records of `a` at step 1 and `b` at step 2;
+    /// gives back which were settled, and what differs.
+    fn compared(saves: &[(u64, &str)]) -> (Vec<bool>, Vec<String>) {
+        let store = Store::open(Arc::new(SimulatedDisk::new())).unwrap();
+        let nothing = Digest::of(b"");
+        let expected = Expected {
+            seal: nothing,
+            outcome: Outcome::Success,
+            stdout: nothing,
+            stderr: nothing,
+            artifacts: BTreeMap::new(),
+            checkpoints: vec![mark(1, 1, "a"), mark(2, 2, "b")],
+            checkpoints_complete: true,
+            reproducible: true,
+        };
+        let mut repetition = Repetition::new(&store, &expected, nothing, false);
+        let save = |(step, held): &(u64, &str)| {
+            assert!(repetition.due(*step), "{held} at {step}");
+            repetition.compare(*step, Digest::of(held.as_bytes()))
+        };
+        let settled = saves.iter().map(save).collect();
+        repetition.end = Some((nothing, Outcome::Success, Explanation::default()));
+        let differences = repetition.verdict(0).unwrap().differences;
+        (settled, differences.into_iter().map(|difference| difference.what).collect())
+    }
+
+    #[test]
+    fn a_checkpoint_is_looked_for_at_every_place_of_its_step() {
+        assert_eq!(compared(&[(1, "a"), (2, "b")]), (vec![true, true], vec![]));
+        let other_place_first = [(1, "x"), (1, "a"), (2, "b")];
+        assert_eq!(compared(&other_place_first), (vec![false, true, true], vec![]));
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_at_no_place_of_its_step_differs() {
+        let first = "checkpoint 1 at step 1".to_owned();
+        assert_eq!(compared(&[(1, "x"), (2, "b")]), (vec![false, true], vec![first.clone()]));
+        assert_eq!(compared(&[(2, "b")]), (vec![true], vec![first]));
+        let last = "checkpoint 2 at step 2".to_owned();
+        assert_eq!(compared(&[(1, "a"), (2, "x")]), (vec![true, false], vec![last.clone()]));
+        assert_eq!(compared(&[(1, "a")]), (vec![true], vec![last]));
+    }
+}

@@ -39,6 +39,17 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them, in the order of a life.
+    pub const ALL: [Self; 7] = [
+        Self::Received,
+        Self::Scheduled,
+        Self::Running,
+        Self::Completed,
+        Self::Sealed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
     /// Name as everywhere.
     pub const fn name(self) -> &'static str {
         match self {

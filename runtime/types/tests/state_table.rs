@@ -7,16 +7,6 @@ use std::fmt::Write;
 use hb_types::state::{Interruption, Phase, State, Transition, Verdict, apply};
 use proptest::prelude::*;
 
-const PHASES: [Phase; 7] = [
-    Phase::Received,
-    Phase::Scheduled,
-    Phase::Running,
-    Phase::Completed,
-    Phase::Sealed,
-    Phase::Failed,
-    Phase::Cancelled,
-];
-
 /// A state in the given phase, as a real job reaches it; token 3 where it runs.
 fn in_phase(phase: Phase) -> State {
     let mut state = apply(None, Transition::Receive).unwrap();
@@ -82,7 +72,7 @@ fn every_state_answers_every_event_as_the_table_says() {
     let mut table = String::new();
     for (name, transition) in transitions() {
         writeln!(table, "{name}").unwrap();
-        let states = std::iter::once(None).chain(PHASES.into_iter().map(|p| Some(in_phase(p))));
+        let states = std::iter::once(None).chain(Phase::ALL.into_iter().map(|p| Some(in_phase(p))));
         for state in states {
             let from = state.map_or("-", |s| s.phase.name());
             let to = match apply(state, transition) {
