@@ -20,8 +20,8 @@ use hb_types::{
 };
 
 use crate::{
-    Host, attempt::with_bounded_notes, clock, contents, contents::HeldContents, delta,
-    error::RunError, host::Decided, journal::Urgency,
+    Host, attempt::with_bounded_notes, clock, contents, contents::HeldContents, decide::Decided,
+    delta, error::RunError, journal::Urgency,
 };
 
 /// An envelope of more bytes than this is kept as a blob.

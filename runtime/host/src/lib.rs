@@ -7,26 +7,39 @@
 //! Invariants: nothing is announced before it is durable; every change of a job goes through
 //! `hb_types::state::apply`, live and in replay; a data directory has one host at a time.
 
+mod archive;
 mod attempt;
 pub mod care;
 mod clock;
 mod conclusion;
 mod contents;
+mod decide;
 mod delta;
 mod error;
+mod execute;
 mod host;
 pub mod journal;
 mod layout;
+mod listen;
+mod live;
 mod observer;
+mod output;
 mod ownership;
 mod submit;
 mod verify;
 mod view;
 
-pub use error::{DecideError, OpenHostError, RunError, SubmitError, is_disk_full};
+pub use decide::Decided;
+pub use error::{
+    DecideError, LoadError, OpenHostError, ReadOutputError, RunError, SubmitError, is_disk_full,
+};
+pub use execute::{Executed, Orders};
 pub use host::{Ground, Host, HostOptions, SNAPSHOT_EVERY_BYTES};
 pub use layout::Layout;
+pub use listen::{Change, Listener};
+pub use live::{LiveJobs, LiveObserver, TAIL_BYTES};
 pub use observer::{Notice, Observer};
+pub use output::{Piece, content_of};
 pub use ownership::is_dying;
 pub use submit::{AddError, Submission, Submitted};
 pub use verify::{Difference, Expected, Verdict, Verifier, VerifyError};

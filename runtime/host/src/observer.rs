@@ -19,6 +19,10 @@ pub enum Notice {
         sequence: u64,
         /// Its step.
         step: u64,
+        /// Bytes on standard output up to it.
+        stdout_bytes: u64,
+        /// Bytes on standard error up to it.
+        stderr_bytes: u64,
     },
     /// A checkpoint is durable.
     Checkpoint {
@@ -42,7 +46,12 @@ pub enum Notice {
 pub trait Observer: Send {
     /// Something happened.
     fn notice(&mut self, notice: Notice);
-    /// The job's output, from its beginning: what earlier attempts durably wrote comes first.
+    /// Whether what earlier attempts durably wrote is given once more when the job resumes.
+    fn wants_earlier_output(&self) -> bool {
+        true
+    }
+    /// The job's output. From its beginning, what earlier attempts durably wrote comes first,
+    /// where that is wanted; else from where the attempt resumed.
     fn output(&mut self, stream: Stream, bytes: &[u8]);
     /// What the job says of itself.
     fn progress(&mut self, progress: &Progress);

@@ -296,7 +296,9 @@ fn a_job_on_a_full_disk_goes_on_when_there_is_room() {
                     )
                     .into());
                 }
-                let job = host.with_ledger(|ledger| ledger.by_id(&plan.job_id).cloned());
+                let job = host
+                    .with_ledger(|ledger| ledger.by_id(&plan.job_id).map(|found| found.number()))
+                    .and_then(|number| host.load(number).unwrap());
                 if job.is_some_and(|job| job.state.token.is_some() || !job.is_unfinished()) {
                     return Err("the interruption of the attempt was not written down".into());
                 }

@@ -260,6 +260,7 @@ pub fn run_with(
         limits,
         seed: 7,
         start_ns: DEFAULT_START_NS,
+        origin: None,
         checkpoints: plan.checkpoints,
         max_crashes: plan.max_crashes,
         labels: BTreeMap::new(),
@@ -267,7 +268,13 @@ pub fn run_with(
     let job_id = plan.job_id.clone();
     told.submitted.insert(job_id.clone());
     let name_hint = job_id.clone();
-    let submission = Submission { job_id: Some(job_id.clone()), name_hint, spec, rerun: false };
+    let submission = Submission {
+        job_id: Some(job_id.clone()),
+        name_hint,
+        spec,
+        terms: hb_types::terms::Terms::default(),
+        rerun: false,
+    };
     let number = host.submit(&submission)?.number();
     let known = told.accepted.entry(job_id).or_insert(ToldJob { number, ..ToldJob::default() });
     if known.number != number {

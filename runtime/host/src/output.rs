@@ -1,0 +1,136 @@
+//! What a job printed and left, piece by piece, wherever it is: durable in the ledger, or still in
+//! memory.
+//!
+//! Owns: finding the piece. Knows nothing of who reads it and how fast.
+
+use hb_sandbox::Stream;
+use hb_types::{
+    Digest,
+    capture::{CHUNK_BYTES, ContentId},
+    content::{Chunk, Holdings},
+    event::JobNumber,
+    ledger::Job,
+};
+
+use crate::{Host, contents, error::ReadOutputError};
+
+/// Looks again this often when the blob of a piece has gone: a newer checkpoint moved it.
+const LOOKS: u32 = 8;
+
+/// What is there of a stream at some place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Bytes, at least one.
+    Bytes {
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// Whether they are durable.
+        durable: bool,
+    },
+    /// Nothing yet: the job has not printed so far, or what it printed left memory before it was
+    /// durable and will be here when it is.
+    NotYet,
+    /// Nothing any more: the job is over and this is its end.
+    End,
+}
+
+/// The content of a stream.
+pub fn content_of(stream: Stream) -> ContentId {
+    match stream {
+        Stream::Stdout => ContentId::STDOUT,
+        Stream::Stderr => ContentId::STDERR,
+    }
+}
+
+enum Place {
+    Chunk(Box<Holdings>, u32),
+    Beyond { over: bool },
+}
+
+impl Host {
+    /// Bytes of a job's stream from number `offset` on, at most `max` and at most to the end of a
+    /// chunk. With `durable_only`, nothing is given that a crash could take back.
+    pub fn read_output(
+        &self,
+        job: JobNumber,
+        stream: Stream,
+        offset: u64,
+        max: usize,
+        durable_only: bool,
+    ) -> Result<Piece, ReadOutputError> {
+        let id = content_of(stream);
+        let mut last = None;
+        for _ in 0..LOOKS {
+            let place =
+                self.with_ledger(|ledger| Some(place_in(ledger.jobs.get(&job)?, id, offset)));
+            let place = match place {
+                Some(place) => place,
+                None => match self.load(job)? {
+                    Some(job) => place_in(&job, id, offset),
+                    None => return Err(ReadOutputError::NoSuchJob { job }),
+                },
+            };
+            let (holdings, index) = match place {
+                Place::Chunk(holdings, index) => (holdings, index),
+                Place::Beyond { over: true } => return Ok(Piece::End),
+                Place::Beyond { over: false } if durable_only => return Ok(Piece::NotYet),
+                Place::Beyond { over: false } => {
+                    let live = self.live().read(job, stream, offset, max);
+                    return Ok(
+                        live.map_or(Piece::NotYet, |bytes| Piece::Bytes { bytes, durable: false })
+                    );
+                }
+            };
+            match contents::read_chunk(self.store(), &holdings, id, 0) {
+                Ok(chunk) => {
+                    let from = usize::try_from(offset - u64::from(index) * u64::from(CHUNK_BYTES))
+                        .expect("a place in a chunk is small");
+                    let to = chunk.len().min(from.saturating_add(max));
+                    return Ok(Piece::Bytes { bytes: chunk[from..to].to_vec(), durable: true });
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(ReadOutputError::Read(last.expect("there was at least one look")))
+    }
+
+    /// Bytes of one of the files that a job left below `/out`, from number `offset` on and at most
+    /// to the end of a chunk; none at its end.
+    pub fn read_artifact(
+        &self,
+        job: &Job,
+        content: ContentId,
+        offset: u64,
+    ) -> Result<Vec<u8>, ReadOutputError> {
+        let index = u32::try_from(offset / u64::from(CHUNK_BYTES)).unwrap_or(u32::MAX);
+        let Some(chunk) = chunk_of(job, content, index) else { return Ok(Vec::new()) };
+        let chunk = contents::read_chunk(self.store(), &alone(content, chunk), content, 0)
+            .map_err(ReadOutputError::Read)?;
+        let from = usize::try_from(offset % u64::from(CHUNK_BYTES)).expect("a remainder is small");
+        Ok(chunk.get(from..).unwrap_or_default().to_vec())
+    }
+
+    /// A blob, whole and verified.
+    pub fn read_blob(&self, digest: Digest) -> Result<Vec<u8>, hb_store::StoreError> {
+        self.store().get(digest)
+    }
+}
+
+fn chunk_of(job: &Job, id: ContentId, index: u32) -> Option<Chunk> {
+    job.holdings.content(id)?.chunks.get(index as usize).cloned()
+}
+
+/// Holdings of this one chunk: what is needed to read it without holding on to all of a job.
+fn alone(id: ContentId, chunk: Chunk) -> Holdings {
+    let content = hb_types::content::Content { len_bytes: chunk.len() as u64, chunks: vec![chunk] };
+    Holdings { contents: [(id, content)].into(), ..Holdings::default() }
+}
+
+fn place_in(job: &Job, id: ContentId, offset: u64) -> Place {
+    let index = u32::try_from(offset / u64::from(CHUNK_BYTES)).unwrap_or(u32::MAX);
+    let within = offset < job.len_bytes(id);
+    match chunk_of(job, id, index) {
+        Some(chunk) if within => Place::Chunk(Box::new(alone(id, chunk)), index),
+        _ => Place::Beyond { over: job.is_over() },
+    }
+}
