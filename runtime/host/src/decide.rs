@@ -172,7 +172,7 @@ impl Host {
     /// left to a later decision, unless too many wait already. What stays behind is found by the
     /// sweep of the next start.
     fn remove_unused(&self) {
-        let durable = self.journal.wal().durable_lsn();
+        let durable = self.durable_lsn();
         let unused: Vec<Digest> = {
             let shared = self.lock();
             let settled = shared.unused.iter().filter(|(_, position)| **position <= durable);
@@ -187,9 +187,9 @@ impl Host {
         match self.store().remove_unneeded(&unused, &needed, while_held) {
             Ok(true) => {
                 let mut shared = self.lock();
-                unused.iter().for_each(|digest| {
+                for digest in &unused {
                     shared.unused.remove(digest);
-                });
+                }
             }
             Ok(false) => {}
             Err(error) => {

@@ -126,6 +126,48 @@ pub enum ReadOutputError {
     Read(#[source] io::Error),
 }
 
+/// A change of a job that was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// There is no such job.
+    #[error("there is no job number {job}")]
+    NoSuchJob {
+        /// What was asked for.
+        job: u64,
+    },
+    /// It has ended.
+    #[error("job {job_id:?} has ended ({phase}): nothing about it can change any more")]
+    Ended {
+        /// Its name.
+        job_id: String,
+        /// Where its life ended.
+        phase: &'static str,
+    },
+    /// It is already so.
+    #[error("job {job_id:?} is {what} already")]
+    Already {
+        /// Its name.
+        job_id: String,
+        /// How it is.
+        what: &'static str,
+    },
+    /// There is no such schedule.
+    #[error("there is no schedule {name:?}")]
+    NoSuchSchedule {
+        /// What was asked for.
+        name: String,
+    },
+    /// The ledger does not allow it, or cannot take it.
+    #[error("the change cannot be written down")]
+    Decide(#[from] DecideError),
+    /// It is not certain that it is durable.
+    #[error("the change is not durable")]
+    Journal(#[from] JournalError),
+    /// What the job left cannot be read.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
 /// A job that was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {

@@ -227,6 +227,11 @@ impl Host {
         self.journal.head()
     }
 
+    /// The newest durable position of the log.
+    pub fn durable_lsn(&self) -> Lsn {
+        self.journal.wal().durable_lsn()
+    }
+
     /// Figures of the log since this host was opened.
     pub fn log_figures(&self) -> hb_wal::Stats {
         self.journal.wal().stats()

@@ -15,6 +15,7 @@ mod conclusion;
 mod contents;
 mod decide;
 mod delta;
+mod dispatch;
 mod error;
 mod execute;
 mod host;
@@ -25,13 +26,16 @@ mod live;
 mod observer;
 mod output;
 mod ownership;
+mod queue;
 mod submit;
 mod verify;
 mod view;
 
 pub use decide::Decided;
+pub use dispatch::{DispatchFigures, DispatchOptions, Dispatcher, Mode, NotRunning};
 pub use error::{
-    DecideError, LoadError, OpenHostError, ReadOutputError, RunError, SubmitError, is_disk_full,
+    ChangeError, DecideError, LoadError, OpenHostError, ReadOutputError, RunError, SubmitError,
+    is_disk_full,
 };
 pub use execute::{Executed, Orders};
 pub use host::{Ground, Host, HostOptions, SNAPSHOT_EVERY_BYTES};
@@ -41,6 +45,7 @@ pub use live::{LiveJobs, LiveObserver, TAIL_BYTES};
 pub use observer::{Notice, Observer};
 pub use output::{Piece, content_of};
 pub use ownership::is_dying;
+pub use queue::{Candidate, Capacity, PATIENCE_NS, Queue, Waiting};
 pub use submit::{AddError, Submission, Submitted};
 pub use verify::{Difference, Expected, Verdict, Verifier, VerifyError};
 pub use view::{ExportError, LedgerView, public_key};

@@ -5,7 +5,7 @@
 
 use hb_sandbox::Stream;
 use hb_types::{
-    Digest,
+    Digest, Lsn,
     capture::{CHUNK_BYTES, ContentId},
     content::{Chunk, Holdings},
     event::JobNumber,
@@ -42,9 +42,12 @@ pub fn content_of(stream: Stream) -> ContentId {
     }
 }
 
-enum Place {
-    Chunk(Box<Holdings>, u32),
-    Beyond { over: bool },
+struct Place {
+    /// The chunk that holds it, where the ledger has it, and the chunk's position.
+    chunk: Option<(Box<Holdings>, u32)>,
+    over: bool,
+    /// The last record about the job: once it is durable, so is all that the ledger says.
+    last: Lsn,
 }
 
 impl Host {
@@ -70,23 +73,26 @@ impl Host {
                     None => return Err(ReadOutputError::NoSuchJob { job }),
                 },
             };
-            let (holdings, index) = match place {
-                Place::Chunk(holdings, index) => (holdings, index),
-                Place::Beyond { over: true } => return Ok(Piece::End),
-                Place::Beyond { over: false } if durable_only => return Ok(Piece::NotYet),
-                Place::Beyond { over: false } => {
-                    let live = self.live().read(job, stream, offset, max);
-                    return Ok(
-                        live.map_or(Piece::NotYet, |bytes| Piece::Bytes { bytes, durable: false })
-                    );
-                }
+            let durable = self.durable_lsn() >= place.last;
+            if durable_only && !durable {
+                return Ok(Piece::NotYet);
+            }
+            let Some((holdings, index)) = place.chunk else {
+                return Ok(match (place.over, durable, durable_only) {
+                    (true, true, _) => Piece::End,
+                    (true, false, _) | (false, _, true) => Piece::NotYet,
+                    (false, _, false) => self
+                        .live()
+                        .read(job, stream, offset, max)
+                        .map_or(Piece::NotYet, |bytes| Piece::Bytes { bytes, durable: false }),
+                });
             };
             match contents::read_chunk(self.store(), &holdings, id, 0) {
                 Ok(chunk) => {
                     let from = usize::try_from(offset - u64::from(index) * u64::from(CHUNK_BYTES))
                         .expect("a place in a chunk is small");
                     let to = chunk.len().min(from.saturating_add(max));
-                    return Ok(Piece::Bytes { bytes: chunk[from..to].to_vec(), durable: true });
+                    return Ok(Piece::Bytes { bytes: chunk[from..to].to_vec(), durable });
                 }
                 Err(error) => last = Some(error),
             }
@@ -129,8 +135,7 @@ fn alone(id: ContentId, chunk: Chunk) -> Holdings {
 fn place_in(job: &Job, id: ContentId, offset: u64) -> Place {
     let index = u32::try_from(offset / u64::from(CHUNK_BYTES)).unwrap_or(u32::MAX);
     let within = offset < job.len_bytes(id);
-    match chunk_of(job, id, index) {
-        Some(chunk) if within => Place::Chunk(Box::new(alone(id, chunk)), index),
-        _ => Place::Beyond { over: job.is_over() },
-    }
+    let chunk = chunk_of(job, id, index).filter(|_| within);
+    let chunk = chunk.map(|chunk| (Box::new(alone(id, chunk)), index));
+    Place { chunk, over: job.is_over(), last: job.last }
 }
