@@ -142,6 +142,7 @@ fn guests_are_built_from_source_and_never_kept_as_binaries() {
 /// listed with, it knows nothing of.
 const LAYERS: &[(&str, &[&str])] = &[
     ("hb-types", &[]),
+    ("hb-api", &["hb-types"]),
     ("hb-disk", &[]),
     ("hb-files", &["hb-types"]),
     ("hb-wal", &["hb-disk", "hb-types"]),
@@ -152,7 +153,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "hb-host",
         &["hb-disk", "hb-files", "hb-sandbox", "hb-seal", "hb-store", "hb-types", "hb-wal"],
     ),
-    ("hb", &["hb-host", "hb-sandbox", "hb-seal", "hb-store", "hb-types", "hb-wal"]),
+    ("hb", &["hb-api", "hb-host", "hb-sandbox", "hb-seal", "hb-store", "hb-types", "hb-wal"]),
 ];
 
 /// Packages that nothing may depend on.

@@ -18,6 +18,7 @@ pub mod schedule;
 pub mod state;
 pub mod terms;
 pub mod text;
+pub mod units;
 
 pub use digest::Digest;
 

@@ -121,6 +121,18 @@ pub enum Interruption {
     Held,
 }
 
+impl Interruption {
+    /// Name as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HostCrashed => "host-crashed",
+            Self::HostFault => "host-fault",
+            Self::Shutdown => "shutdown",
+            Self::Held => "held",
+        }
+    }
+}
+
 /// How an outcome moves a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
