@@ -131,7 +131,7 @@ impl Shared {
     }
 
     /// Puts a job into the queue, if it still has something to do.
-    fn offer(&self, job: &Job) {
+    pub(crate) fn offer(&self, job: &Job) {
         if !job.is_unfinished() || job.state.held {
             return;
         }

@@ -81,6 +81,7 @@ pub struct Host {
     key: HostKey,
     name: String,
     ledger_id: [u8; 16],
+    started_ns: u64,
     snapshot_every_bytes: u64,
     shared: Mutex<Shared>,
     listeners: RwLock<Arc<[Arc<dyn Listener>]>>,
@@ -162,6 +163,7 @@ impl Host {
             key: ground.key,
             name: machine_name(),
             ledger_id,
+            started_ns: clock::now_ns(),
             snapshot_every_bytes: ground.snapshot_every_bytes,
             shared: Mutex::new(Shared {
                 ledger,
@@ -240,6 +242,11 @@ impl Host {
     /// The identity of the ledger.
     pub fn ledger_id(&self) -> [u8; 16] {
         self.ledger_id
+    }
+
+    /// When this host was opened, in nanoseconds since the Unix epoch.
+    pub fn started_ns(&self) -> u64 {
+        self.started_ns
     }
 
     pub(crate) fn snapshot_every_bytes(&self) -> u64 {

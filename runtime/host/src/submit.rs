@@ -142,7 +142,7 @@ impl Host {
         }
     }
 
-    fn check_presence(&self, spec: &JobSpec) -> Result<(), SubmitError> {
+    pub(crate) fn check_presence(&self, spec: &JobSpec) -> Result<(), SubmitError> {
         let mut missing = Vec::new();
         for blob in spec.blobs() {
             if self.store().len(blob.digest)? != Some(blob.len_bytes) {

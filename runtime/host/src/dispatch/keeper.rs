@@ -20,10 +20,18 @@ const ARCHIVES_IN_A_ROUND: usize = 4;
 pub(super) fn spawn(shared: &Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);
     Builder::new().name("keeper".to_owned()).spawn(move || {
+        let mut last_second = 0;
         let mut state = shared.lock();
         while state.mode != Mode::Stopped {
             drop(state);
-            shared.keep_once();
+            let now_ns = clock::now_ns();
+            shared.keep_once(now_ns);
+            // No calendar names a moment between two seconds.
+            let second = now_ns / 1_000_000_000;
+            if second != last_second {
+                last_second = second;
+                shared.fire_schedules(now_ns);
+            }
             state = shared.lock();
             if state.mode != Mode::Stopped {
                 let waited = shared.keeper.wait_timeout(state, EVERY);
@@ -34,8 +42,8 @@ pub(super) fn spawn(shared: &Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
 }
 
 impl Shared {
-    fn keep_once(&self) {
-        self.end_those_out_of_time(clock::now_ns());
+    fn keep_once(&self, now_ns: u64) {
+        self.end_those_out_of_time(now_ns);
         for _ in 0..ARCHIVES_IN_A_ROUND {
             match self.host.archive_if_due() {
                 Ok(true) => {}
