@@ -148,6 +148,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("hb-wal", &["hb-disk", "hb-types"]),
     ("hb-store", &["hb-disk", "hb-types"]),
     ("hb-seal", &["hb-types"]),
+    ("hb-read-model", &["hb-types"]),
     ("hb-sandbox", &["hb-files", "hb-types"]),
     (
         "hb-host",
@@ -165,6 +166,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("wasmtime", &["hb-sandbox"]),
     ("wasmtime-wasi", &["hb-sandbox"]),
     ("ed25519-dalek", &["hb-seal"]),
+    ("rusqlite", &["hb-read-model"]),
     ("clap", &["hb"]),
 ];
 
