@@ -51,6 +51,7 @@ impl Host {
     ) -> Result<Decided, DecideError> {
         let mut shared = self.lock();
         shared.ledger.check(&events)?;
+        let mut first = None;
         let mut batch = Vec::with_capacity(events.len());
         for event in events {
             let Some((parts, assembled)) = event.split() else {
@@ -61,14 +62,15 @@ impl Host {
             // themselves, so a crash among them leaves the job as it was.
             for part in parts {
                 let entries = entries_about(&shared.ledger, job, vec![part]);
-                let _ = self.append_entries(&mut shared, &entries, urgency)?;
+                let part = self.append_entries(&mut shared, &entries, urgency)?;
+                first.get_or_insert(part.first);
             }
             batch.push(assembled);
         }
         let entries = entries_about(&shared.ledger, job, batch);
         let decided = self.append_entries(&mut shared, &entries, urgency)?;
         drop(shared);
-        self.announce(Some(job), &decided);
+        self.announce(Some(job), first.unwrap_or(decided.first), &decided);
         Ok(decided)
     }
 
@@ -80,10 +82,22 @@ impl Host {
     ) -> Result<Decided, DecideError> {
         let mut shared = self.lock();
         shared.ledger.check(std::slice::from_ref(&event))?;
+        let forgotten: Vec<JobNumber> = match &event {
+            Event::Forgotten(record) => record.jobs.iter().map(|one| one.job).collect(),
+            _ => Vec::new(),
+        };
         let entry = Entry { subject: Subject::Ledger, expect: Expect::Any, event };
         let decided = self.append_entries(&mut shared, &[entry], urgency)?;
         drop(shared);
-        self.announce(None, &decided);
+        if !forgotten.is_empty() {
+            let listeners = self.listeners();
+            decided.pending.on_durable(move |result| {
+                if result.is_ok() {
+                    listeners.iter().for_each(|listener| listener.forgotten(&forgotten));
+                }
+            });
+        }
+        self.announce(None, decided.first, &decided);
         Ok(decided)
     }
 
@@ -95,7 +109,7 @@ impl Host {
         let entry = Entry { subject, expect: Expect::Absent, event };
         let decided = self.append_entries(&mut shared, &[entry], Urgency::New)?;
         drop(shared);
-        self.announce(Some(decided.first), &decided);
+        self.announce(Some(decided.first), decided.first, &decided);
         Ok(decided)
     }
 
@@ -116,13 +130,14 @@ impl Host {
         Ok(Decided { pending, first, last: first + entries.len() as u64 - 1, unused })
     }
 
-    /// Tells those who listen, once the decision is durable.
-    fn announce(&self, job: Option<JobNumber>, decided: &Decided) {
+    /// Tells those who listen, once the decision is durable. `first` is the position of its first
+    /// part.
+    fn announce(&self, job: Option<JobNumber>, first: Lsn, decided: &Decided) {
         let listeners = self.listeners();
         if listeners.is_empty() {
             return;
         }
-        let change = Change { job, first: decided.first, last: decided.last };
+        let change = Change { job, first, last: decided.last };
         decided.pending.on_durable(move |result| {
             if result.is_ok() {
                 listeners.iter().for_each(|listener| listener.changed(change));

@@ -39,6 +39,8 @@ pub use error::{
     is_disk_full,
 };
 pub use execute::{Executed, Orders};
+pub use hb_sandbox::Stream;
+pub use hb_store::{BlobWriter, StoreError};
 pub use host::{Ground, Host, HostOptions, SNAPSHOT_EVERY_BYTES};
 pub use layout::Layout;
 pub use listen::{Change, Listener};

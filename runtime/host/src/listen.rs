@@ -19,8 +19,11 @@ pub struct Change {
 
 /// Wants to know of changes. Called by the thread that commits: it passes the news on and returns.
 pub trait Listener: Send + Sync {
-    /// Records became durable. Calls may come out of order.
+    /// Records became durable. Calls may come out of order; each position is in exactly one of them,
+    /// as long as the log takes records.
     fn changed(&self, change: Change);
+    /// Jobs were removed for good. Comes before the change that says so.
+    fn forgotten(&self, jobs: &[JobNumber]);
     /// A job that runs printed something that is not durable yet.
     fn printed(&self, job: JobNumber, stream: Stream);
     /// A job that runs said something of itself.

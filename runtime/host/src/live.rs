@@ -96,6 +96,19 @@ impl LiveJobs {
         lock(&live).tail(stream).read(offset, max)
     }
 
+    /// Number of the first byte that is kept of what a running job printed, if it printed anything.
+    pub fn kept_from(&self, job: JobNumber, stream: Stream) -> Option<u64> {
+        let live = self.find(job)?;
+        let mut live = lock(&live);
+        let tail = live.tail(stream);
+        (!tail.bytes.is_empty()).then_some(tail.start)
+    }
+
+    /// The jobs that run.
+    pub fn running(&self) -> Vec<JobNumber> {
+        lock(&self.jobs).keys().copied().collect()
+    }
+
     /// What a running job last said of itself.
     pub fn progress(&self, job: JobNumber) -> Option<Progress> {
         let live = self.find(job)?;

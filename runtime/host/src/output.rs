@@ -4,15 +4,20 @@
 //! Owns: finding the piece. Knows nothing of who reads it and how fast.
 
 use hb_sandbox::Stream;
+use hb_store::{BlobWriter, StoreError};
 use hb_types::{
     Digest, Lsn,
     capture::{CHUNK_BYTES, ContentId},
-    content::{Chunk, Holdings},
+    content::{Chunk, Holdings, Kept},
     event::JobNumber,
-    ledger::Job,
+    job::BlobRef,
+    ledger::{Job, KeptSeal},
 };
 
-use crate::{Host, contents, error::ReadOutputError};
+use crate::{
+    Host, contents,
+    error::{ReadOutputError, RunError},
+};
 
 /// Looks again this often when the blob of a piece has gone: a newer checkpoint moved it.
 const LOOKS: u32 = 8;
@@ -116,9 +121,27 @@ impl Host {
         Ok(chunk.get(from..).unwrap_or_default().to_vec())
     }
 
-    /// A blob, whole and verified.
-    pub fn read_blob(&self, digest: Digest) -> Result<Vec<u8>, hb_store::StoreError> {
-        self.store().get(digest)
+    /// Length of a blob in bytes; `None` where it is not here.
+    pub fn blob_len(&self, digest: Digest) -> Result<Option<u64>, StoreError> {
+        self.store().len(digest)
+    }
+
+    /// Begins a blob that is written piece by piece.
+    pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
+        self.store().writer()
+    }
+
+    /// A blob, verified, as an open file.
+    pub fn blob_file(&self, blob: BlobRef) -> Result<std::fs::File, RunError> {
+        crate::view::blob_file(self.store(), blob)
+    }
+
+    /// The signed envelope of a seal, as JSON.
+    pub fn envelope(&self, kept: &KeptSeal) -> Result<Vec<u8>, StoreError> {
+        match &kept.envelope {
+            Kept::Inline(bytes) => Ok(bytes.clone()),
+            Kept::Blob(blob) => self.store().get(blob.digest),
+        }
     }
 }
 

@@ -67,6 +67,8 @@ impl Listener for Bell {
     }
 
     fn progressed(&self, _: JobNumber) {}
+
+    fn forgotten(&self, _: &[JobNumber]) {}
 }
 
 struct World {
