@@ -187,9 +187,9 @@ impl Host {
         match self.store().remove_unneeded(&unused, &needed, while_held) {
             Ok(true) => {
                 let mut shared = self.lock();
-                unused.iter().for_each(|digest| {
+                for digest in &unused {
                     shared.unused.remove(digest);
-                });
+                }
             }
             Ok(false) => {}
             Err(error) => {
