@@ -392,6 +392,14 @@ impl Observer for Console<'_> {
         match notice {
             Notice::Preparing | Notice::Ended { .. } | Notice::Started { attempt: 1 } => {}
             Notice::Started { attempt } => self.say(&format!("attempt {attempt}")),
+            Notice::Materialising { job_hash, step, reached } => {
+                if self.may_tell() {
+                    let job = job_hash.short();
+                    self.say(&format!(
+                        "running the job with hash {job}… again: {reached} of {step}"
+                    ));
+                }
+            }
             Notice::Resumed { sequence, step, .. } => {
                 self.say(&format!("resumed from checkpoint {sequence} at step {step}"));
             }

@@ -114,7 +114,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Writes down that the job is tried again, where its terms say so.
-    fn retry(&self, ending: &Ending) -> Result<Option<Executed>, HostFault> {
+    pub(crate) fn retry(&self, ending: &Ending) -> Result<Option<Executed>, HostFault> {
         let job = self.host.job(self.job).expect("an attempt holds a job of this ledger");
         let policy = &job.terms.retry;
         let wanted = RetryOn::of(&ending.outcome).is_some_and(|kind| policy.on.contains(&kind));
@@ -142,6 +142,22 @@ impl<'a> Attempt<'a> {
         let decided =
             decided.map_err(|error| HostFault::new("the retry cannot be written down", error))?;
         Ok(Some(Executed::Retried { decided, not_before_ns }))
+    }
+
+    /// Ends a job that goes on from another one's checkpoint and did something without having asked
+    /// for it: what follows would be a run from the beginning under another name.
+    fn end_where_origin_is_ignored(&mut self, how: &str) -> Result<Option<Executed>, HostFault> {
+        let Some(job) = self.claimed.take_if(|job| job.spec.origin.is_some()) else {
+            return Ok(None);
+        };
+        let message = format!(
+            "the job cannot go on from a checkpoint: {how} without asking for it; \
+             its program must call `restore` first"
+        );
+        let ended = self.host.conclude_unresumed(&job, self.token, Outcome::NotRunnable, message);
+        let decided =
+            ended.map_err(|error| HostFault::new("the outcome cannot be written down", error))?;
+        Ok(Some(Executed::Ended(decided)))
     }
 
     /// Shows what earlier attempts durably wrote.
@@ -199,6 +215,10 @@ impl Session for Attempt<'_> {
     }
 
     fn save(&mut self, capture: &Capture<'_>) -> Result<Saved, HostFault> {
+        if let Some(executed) = self.end_where_origin_is_ignored("it saved")? {
+            self.result = Some(executed);
+            return Ok(Saved::Stop);
+        }
         self.release_output(capture)?;
         let hold = self.host.store().hold();
         let kind = delta::Kind::Checkpoint;
@@ -253,6 +273,13 @@ impl Session for Attempt<'_> {
     }
 
     fn finish(&mut self, ending: &Ending, capture: &Capture<'_>) -> Result<(), HostFault> {
+        if let Outcome::Success | Outcome::Exit { .. } | Outcome::Trap { .. } = ending.outcome {
+            let how = format!("it ended ({})", ending.explanation.message);
+            if let Some(executed) = self.end_where_origin_is_ignored(&how)? {
+                self.result = Some(executed);
+                return Ok(());
+            }
+        }
         if let Some(retried) = self.retry(ending)? {
             self.result = Some(retried);
             return Ok(());
@@ -282,7 +309,7 @@ impl Session for Attempt<'_> {
 }
 
 /// Whether an ending says nothing about the job itself.
-fn ended_from_outside(ending: &Ending) -> bool {
+pub(crate) fn ended_from_outside(ending: &Ending) -> bool {
     match ending.outcome {
         Outcome::Cancelled => true,
         Outcome::Limit { reached } => reached.limit == Limit::Deadline,

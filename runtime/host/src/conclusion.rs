@@ -36,6 +36,12 @@ pub(crate) struct Leavings {
 }
 
 impl Leavings {
+    /// Of a job that did not even begin.
+    pub(crate) fn nothing() -> Self {
+        let empty = BlobRef { digest: Digest::of(b""), len_bytes: 0 };
+        Self { stdout: empty, stderr: empty, artifacts: BTreeMap::new() }
+    }
+
     /// Reads everything once.
     pub(crate) fn of(
         source: &dyn ChunkSource,

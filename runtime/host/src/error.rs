@@ -8,7 +8,7 @@ use hb_store::StoreError;
 use hb_types::{Digest, event::UnknownRecord, job::InvalidSpec, ledger::ApplyError};
 use hb_wal::{AppendError, OpenError};
 
-use crate::journal::JournalError;
+use crate::{journal::JournalError, origin::OriginError};
 
 /// A data directory that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -198,6 +198,9 @@ pub enum SubmitError {
         /// Their digests, at least one.
         missing: Vec<Digest>,
     },
+    /// The checkpoint that it goes on from is not one that a job can begin at.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
     /// It needs more of the machine than there is.
     #[error(
         "the job needs {asked} {what}, this host has {have}: ask for less, or use a larger host"

@@ -32,6 +32,7 @@ use crate::{
     clock,
     decide::Decided,
     error::RunError,
+    fork::Begun,
     journal::Urgency,
     observer::{Notice, Observer},
 };
@@ -188,18 +189,27 @@ impl Host {
         let (token, job) = self.claim(&job)?;
         observer.notice(Notice::Started { attempt: job.state.attempts });
         let control = with_deadline(&orders.control, &job);
+        let job = match self.begin(job, token, orders, &control, observer)? {
+            Begun::At(job) => *job,
+            Begun::Over(executed) => return Ok(executed),
+        };
         let mut attempt = Attempt::new(self, &job, token, orders.clone(), observer);
         let ended = self.sandbox().run(&prepared, launch, &mut attempt, &control);
         match (ended, attempt.into_result()) {
-            (Ok(Ended::Finished(_)), Some(executed)) => Ok(executed),
+            (Ok(_), Some(executed)) => Ok(executed),
             (Ok(Ended::Finished(_)), None) => unreachable!("an ending is always written down"),
-            (Ok(Ended::Stopped), _) => self.stopped(number, token, orders),
+            (Ok(Ended::Stopped), None) => self.stopped(number, token, orders),
             (Err(fault), _) => Err(self.interrupt(number, token, fault)),
         }
     }
 
     /// Writes down that an attempt stopped as it was asked to.
-    fn stopped(&self, job: JobNumber, token: Lsn, orders: &Orders) -> Result<Executed, RunError> {
+    pub(crate) fn stopped(
+        &self,
+        job: JobNumber,
+        token: Lsn,
+        orders: &Orders,
+    ) -> Result<Executed, RunError> {
         let why = orders.wanted().unwrap_or(Interruption::Shutdown);
         let detail = match why {
             Interruption::Held => "the job was put on hold",
@@ -211,7 +221,12 @@ impl Host {
     }
 
     /// Writes down that the host could not go on, as far as it still can.
-    fn interrupt(&self, job: JobNumber, token: Lsn, fault: hb_sandbox::HostFault) -> RunError {
+    pub(crate) fn interrupt(
+        &self,
+        job: JobNumber,
+        token: Lsn,
+        fault: hb_sandbox::HostFault,
+    ) -> RunError {
         let detail = hb_types::text::printable(&chain_of(&fault), 1000);
         let why = Interruption::HostFault;
         let record = Interrupted { job, token, why, detail, at_ns: clock::now_ns() };

@@ -13,6 +13,16 @@ pub enum Notice {
         /// Its number.
         attempt: u32,
     },
+    /// The checkpoint that the job begins at is made again, by running the job that it is of; told
+    /// at most about a hundred times for each job that is run for it.
+    Materialising {
+        /// The hash of the job that is run.
+        job_hash: Digest,
+        /// The step of the checkpoint that it is run to.
+        step: u64,
+        /// The step that it has reached.
+        reached: u64,
+    },
     /// The guest asked for its checkpoint and got it.
     Resumed {
         /// The checkpoint's number.

@@ -123,6 +123,7 @@ impl Host {
                 return Ok((Submitted::Existing(number), None));
             }
             self.check_presence(&submission.spec)?;
+            crate::origin::sources(self.store(), &submission.spec, self.ceilings())?;
             let job_id = match &submission.job_id {
                 Some(job_id) => job_id.clone(),
                 None => {
