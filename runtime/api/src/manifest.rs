@@ -298,7 +298,7 @@ impl Manifest {
             environment: self.environment.clone().into_iter().collect(),
             stdin,
             inputs,
-            limits: self.limits()?,
+            limits: read_limits(&Limits::default(), &self.limits)?,
             seed: self.seed,
             start_ns: time("start_time", self.start_time.as_ref())?.unwrap_or(DEFAULT_START_NS),
             origin: None,
@@ -323,25 +323,6 @@ impl Manifest {
                 Err(wrong("version", format!("{MANIFEST_VERSION} expected, {other} found")))
             }
         }
-    }
-
-    fn limits(&self) -> Result<Limits, ManifestError> {
-        let mut limits = Limits::default();
-        for (name, amount) in &self.limits {
-            let field = format!("limits.{}", printable(name, 80));
-            let limit = Limit::ALL.iter().find(|limit| limit.spec().name == name);
-            let limit = limit.ok_or_else(|| {
-                let names: Vec<&str> = Limit::ALL.iter().map(|limit| limit.spec().name).collect();
-                wrong(field.clone(), format!("there is no such limit: {}", names.join(", ")))
-            })?;
-            let value = match limit.spec().unit {
-                Unit::Bytes => amount.bytes(&field)?,
-                Unit::Milliseconds => amount.milliseconds(&field)?,
-                Unit::Fuel | Unit::Count => amount.count(&field)?,
-            };
-            limits.set(*limit, value);
-        }
-        Ok(limits)
     }
 
     fn checkpoint_policy(&self) -> Result<CheckpointPolicy, ManifestError> {
@@ -374,6 +355,29 @@ impl Manifest {
         terms.finish_by_ns = time("finish_by", self.finish_by.as_ref())?.unwrap_or(0);
         Ok(terms)
     }
+}
+
+/// Limits by name, and those of `base` where none is given.
+pub fn read_limits(
+    base: &Limits,
+    asked: &BTreeMap<String, Amount>,
+) -> Result<Limits, ManifestError> {
+    let mut limits = base.clone();
+    for (name, amount) in asked {
+        let field = format!("limits.{}", printable(name, 80));
+        let limit = Limit::ALL.iter().find(|limit| limit.spec().name == name);
+        let limit = limit.ok_or_else(|| {
+            let names: Vec<&str> = Limit::ALL.iter().map(|limit| limit.spec().name).collect();
+            wrong(field.clone(), format!("there is no such limit: {}", names.join(", ")))
+        })?;
+        let value = match limit.spec().unit {
+            Unit::Bytes => amount.bytes(&field)?,
+            Unit::Milliseconds => amount.milliseconds(&field)?,
+            Unit::Fuel | Unit::Count => amount.count(&field)?,
+        };
+        limits.set(*limit, value);
+    }
+    Ok(limits)
 }
 
 impl RetryPolicy {

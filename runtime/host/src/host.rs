@@ -215,7 +215,8 @@ impl Host {
         &self.key
     }
 
-    pub(crate) fn ceilings(&self) -> &Limits {
+    /// The most that a job may ask for.
+    pub fn ceilings(&self) -> &Limits {
         &self.ceilings
     }
 
