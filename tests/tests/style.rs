@@ -142,6 +142,8 @@ fn guests_are_built_from_source_and_never_kept_as_binaries() {
 /// listed with, it knows nothing of.
 const LAYERS: &[(&str, &[&str])] = &[
     ("hb-types", &[]),
+    ("hb-config", &["hb-types"]),
+    ("hb-telemetry", &["hb-types"]),
     ("hb-disk", &[]),
     ("hb-files", &["hb-types"]),
     ("hb-wal", &["hb-disk", "hb-types"]),
