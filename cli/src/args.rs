@@ -5,16 +5,26 @@
 
 use std::path::PathBuf;
 
+use crate::{
+    settings::ConfigVerb,
+    shell::{CompletionsArgs, ManArgs},
+};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+use hb_config::quantity;
+pub use hb_config::quantity::{parse_count, parse_size};
 use hb_types::limits::{Amount, Limit, Limits, Unit};
 
 /// Run a computation so that it cannot be lost and can be proven.
 #[derive(Debug, Parser)]
 #[command(name = "hb", version, max_term_width = 100, subcommand_required = true)]
 pub struct Cli {
-    /// Directory of the ledger [default: `$XDG_DATA_HOME/hackbrain`].
-    #[arg(long, global = true, env = "HB_DATA", value_name = "DIR")]
+    /// Directory of the ledger [env: HB_DATA] [default: `$XDG_DATA_HOME/hackbrain`].
+    // The variable is read with the rest of the configuration, which names where a value is from.
+    #[arg(long, global = true, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Read this configuration file and no other [default: `hb config path`].
+    #[arg(long, global = true, env = "HB_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Say what went well and what went wrong as JSON.
     #[arg(long, global = true)]
     pub json: bool,
@@ -51,6 +61,15 @@ pub enum Verb {
     /// Look after the ledger itself.
     #[command(subcommand)]
     Ledger(LedgerVerb),
+    /// Show, check and find the configuration.
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Look at this machine: what it has, what is missing, and what mends it.
+    Doctor,
+    /// Print completions for a shell.
+    Completions(CompletionsArgs),
+    /// Print the manual page of hb, or write those of all commands to a directory.
+    Man(ManArgs),
     /// Compile one component in bounds; started by hb itself.
     #[command(hide = true, name = crate::COMPILER_VERB)]
     Compile,
@@ -251,39 +270,10 @@ fn parse_pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `4096`, `64k`, `512MiB`, `2G`: multiples of 1024.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let suffix = text[digits.len()..].to_ascii_lowercase();
-    let shift = match suffix.trim_end_matches("ib").trim_end_matches('b') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => {
-            return Err("expected a number of bytes such as 4096, 64KiB, 512MiB or 2GiB".to_owned());
-        }
-    };
-    let number = parse_count(digits)?;
-    number.checked_mul(1 << shift).ok_or_else(|| "that is more than 2^64 bytes".to_owned())
-}
-
-/// `1000000` or `1_000_000`.
-pub fn parse_count(text: &str) -> Result<u64, String> {
-    text.replace('_', "")
-        .parse()
-        .map_err(|_| "expected a whole number such as 1_000_000".to_owned())
-}
-
 /// `90s`, `1h 30m`, or a plain number of seconds.
 pub fn parse_duration_ms(text: &str) -> Result<u64, String> {
-    let duration = match text.parse::<u64>() {
-        Ok(seconds) => std::time::Duration::from_secs(seconds),
-        Err(_) => humantime::parse_duration(text)
-            .map_err(|error| format!("expected a duration such as 90s or 1h30m: {error}"))?,
-    };
-    u64::try_from(duration.as_millis()).map_err(|_| "that is too long".to_owned())
+    let Ok(seconds) = text.parse::<u64>() else { return quantity::parse_duration_ms(text) };
+    seconds.checked_mul(1000).ok_or_else(|| "that is too long".to_owned())
 }
 
 /// The limits that the flags and the `-W` options ask for.
@@ -337,15 +327,6 @@ mod tests {
             let Verb::Run(args) = cli.command else { panic!("run expected") };
             assert_eq!(limits(&args).unwrap().get(*limit), value, "{flag}");
         }
-    }
-
-    #[test]
-    fn sizes_that_make_no_sense_are_refused() {
-        for bad in ["", "k", "12q", "-1", "99999999999999999999", "17179869184g", "1.5M"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-        assert_eq!(parse_size("64k"), Ok(65536));
-        assert_eq!(parse_size("3GiB"), Ok(3 << 30));
     }
 
     #[test]

@@ -154,7 +154,21 @@ const LAYERS: &[(&str, &[&str])] = &[
         "hb-host",
         &["hb-disk", "hb-files", "hb-sandbox", "hb-seal", "hb-store", "hb-types", "hb-wal"],
     ),
-    ("hb", &["hb-host", "hb-sandbox", "hb-seal", "hb-store", "hb-types", "hb-wal"]),
+    ("hb-doctor", &["hb-config", "hb-host", "hb-sandbox", "hb-types"]),
+    (
+        "hb",
+        &[
+            "hb-config",
+            "hb-doctor",
+            "hb-host",
+            "hb-sandbox",
+            "hb-seal",
+            "hb-store",
+            "hb-telemetry",
+            "hb-types",
+            "hb-wal",
+        ],
+    ),
 ];
 
 /// Packages that nothing may depend on.

@@ -22,5 +22,5 @@ pub use config::{Auth, Config, Log, LogFormat, Queue, Retention, Run, Serve, Tel
 pub use error::{ConfigError, Place, Problem, Wrong};
 pub use files::{ConfigFile, FileState};
 pub use reference::markdown;
-pub use settings::{Flag, Loaded, Origin, Setting, Surroundings, check_file, load};
+pub use settings::{Flag, Loaded, Origin, Setting, Surroundings, load, load_alone, locate};
 pub use value::Value;

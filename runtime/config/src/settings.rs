@@ -94,8 +94,7 @@ pub fn load(
     flags: &[Flag],
 ) -> Result<Loaded, ConfigError> {
     let mut problems = Vec::new();
-    let from_variable = around.environment.get(CONFIG_VARIABLE).filter(|path| !path.is_empty());
-    let named = file.or(from_variable.map(Path::new));
+    let named = file.or_else(|| named_by(around));
     let mut layers = vec![
         flag_layer(flags, &mut problems),
         environment_layer(&around.environment, &mut problems),
@@ -113,12 +112,32 @@ pub fn load(
     })
 }
 
-/// Whether one file could be used alone.
-pub fn check_file(around: &Surroundings, path: &Path) -> Result<(), ConfigError> {
+/// The configuration that one file alone would give.
+pub fn load_alone(around: &Surroundings, path: &Path) -> Result<Loaded, ConfigError> {
     let mut problems = Vec::new();
     let candidate = Candidate { path: around.directory.join(path), named: true, stray: false };
-    let layers = file_layer(&candidate, &mut problems).1.into_iter().collect();
-    finish(layers, around, problems).map(|_| ())
+    let (state, entries) = file_layer(&candidate, &mut problems);
+    let files = vec![ConfigFile { path: candidate.path, state }];
+    finish(entries.into_iter().collect(), around, problems).map(|(config, settings)| Loaded {
+        config,
+        settings,
+        files,
+    })
+}
+
+/// The files that are looked at, the strongest first, without reading them.
+pub fn locate(around: &Surroundings, file: Option<&Path>) -> Vec<ConfigFile> {
+    let candidates = files::candidates(around, file.or_else(|| named_by(around)));
+    let look = |Candidate { path, .. }: Candidate| {
+        let state = if path.exists() { FileState::Read } else { FileState::Absent };
+        ConfigFile { path, state }
+    };
+    candidates.into_iter().map(look).collect()
+}
+
+fn named_by(around: &Surroundings) -> Option<&Path> {
+    let named = around.environment.get(CONFIG_VARIABLE).filter(|path| !path.is_empty());
+    named.map(Path::new)
 }
 
 fn finish(

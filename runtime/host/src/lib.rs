@@ -27,7 +27,7 @@ pub use error::{DecideError, OpenHostError, RunError, SubmitError, is_disk_full}
 pub use host::{Ground, Host, HostOptions, SNAPSHOT_EVERY_BYTES};
 pub use layout::Layout;
 pub use observer::{Notice, Observer};
-pub use ownership::is_dying;
+pub use ownership::{Ownership, is_dying, ownership};
 pub use submit::{AddError, Submission, Submitted};
 pub use verify::{Difference, Expected, Verdict, Verifier, VerifyError};
 pub use view::{ExportError, LedgerView, public_key};

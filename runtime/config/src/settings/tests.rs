@@ -87,6 +87,7 @@ fn without_anything_the_defaults_hold() {
     let states: Vec<_> = loaded.files.iter().map(|file| file.state).collect();
     assert_eq!(states[..2], [FileState::Absent, FileState::Absent]);
     assert_eq!(loaded.files[2].path, Path::new("/etc/hackbrain/config.toml"));
+    assert_eq!(locate(&world.around, None), loaded.files);
 }
 
 #[test]
@@ -197,9 +198,9 @@ fn a_certificate_needs_its_key() {
             path.display()
         )
     );
-    assert!(check_file(&world.around, &path).is_err());
+    assert!(load_alone(&world.around, &path).is_err());
     fs::write(&path, "[serve]\ntls_cert = \"c.pem\"\ntls_key = \"k.pem\"\n").unwrap();
-    check_file(&world.around, &path).unwrap();
+    load_alone(&world.around, &path).unwrap();
     assert_eq!(world.load().config.serve.tls_key.unwrap(), world.path("here/k.pem"));
 }
 
@@ -207,7 +208,7 @@ fn a_certificate_needs_its_key() {
 fn files_that_are_no_configuration_are_refused() {
     let world = World::new();
     let path = world.write("big.toml", &"#".repeat((1 << 20) + 1));
-    let refused = |path: &Path| check_file(&world.around, path).unwrap_err().to_string();
+    let refused = |path: &Path| load_alone(&world.around, path).unwrap_err().to_string();
     assert!(refused(&path).contains("more than 1048576 bytes"));
     assert!(refused(&world.path("here")).contains("cannot be read"));
     fs::write(&path, b"data = \"\xff\"").unwrap();
