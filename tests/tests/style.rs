@@ -152,6 +152,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "hb-host",
         &["hb-disk", "hb-files", "hb-sandbox", "hb-seal", "hb-store", "hb-types", "hb-wal"],
     ),
+    ("hb-edge", &["hb-types"]),
     ("hb", &["hb-host", "hb-sandbox", "hb-seal", "hb-store", "hb-types", "hb-wal"]),
 ];
 
@@ -164,6 +165,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("wasmtime", &["hb-sandbox"]),
     ("wasmtime-wasi", &["hb-sandbox"]),
     ("ed25519-dalek", &["hb-seal"]),
+    ("tokio-rustls", &["hb-edge"]),
+    ("tower-http", &["hb-edge"]),
     ("clap", &["hb"]),
 ];
 
