@@ -21,7 +21,7 @@ use hb_types::{
 #[derive(Debug, Parser)]
 #[command(name = "hb", version, max_term_width = 100, subcommand_required = true)]
 pub struct Cli {
-    /// Directory of the ledger [env: HB_DATA] [default: `$XDG_DATA_HOME/hackbrain`].
+    /// Directory of the ledger [env: `HB_DATA`] [default: `$XDG_DATA_HOME/hackbrain`].
     // The variable is read with the rest of the configuration, which names where a value is from.
     #[arg(long, global = true, value_name = "DIR")]
     pub data: Option<PathBuf>,

@@ -46,7 +46,7 @@ pub fn completions(args: &CompletionsArgs) -> anyhow::Result<u8> {
 pub fn man(args: &ManArgs) -> anyhow::Result<u8> {
     let Some(directory) = &args.out else {
         let mut page = Vec::new();
-        Man::new(pages().swap_remove(0)).render(&mut page)?;
+        manual(pages().swap_remove(0)).render(&mut page)?;
         print_bytes(&page)?;
         return Ok(exit::OK);
     };
@@ -58,12 +58,16 @@ pub fn man(args: &ManArgs) -> anyhow::Result<u8> {
 fn write_pages(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     for command in pages() {
-        let name = format!("{}.1", command.get_name());
+        let manual = manual(command);
         let mut page = Vec::new();
-        Man::new(command).render(&mut page)?;
-        fs::write(directory.join(name), page)?;
+        manual.render(&mut page)?;
+        fs::write(directory.join(manual.get_filename()), page)?;
     }
     Ok(())
+}
+
+fn manual(command: Command) -> Man {
+    Man::new(command).source(concat!("hb ", env!("CARGO_PKG_VERSION"))).manual("HackBrain")
 }
 
 /// hb, and each of its commands under the name of its page.
@@ -77,7 +81,7 @@ fn pages() -> Vec<Command> {
 
 /// A page has the name by which `man` finds it, and shows the command as it is typed.
 fn collect(command: &Command, name: &str, typed: &str, pages: &mut Vec<Command>) {
-    let page = command.clone().name(name.to_owned()).display_name(name.to_owned());
+    let page = command.clone().display_name(name.to_owned());
     pages.push(page.bin_name(typed.to_owned()).version(env!("CARGO_PKG_VERSION")));
     for below in command.get_subcommands() {
         if !below.is_hide_set() && below.get_name() != "help" {

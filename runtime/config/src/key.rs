@@ -42,6 +42,9 @@ const MIB: u64 = 1024 * KIB;
 
 /// More than any machine has, so that sums of it do not overflow.
 const CPUS_MAX: u64 = 4096;
+const ANY_TIME: Kind = Kind::Duration { min: 0 };
+/// What is done again and again must leave time for something else.
+const PERIOD: Kind = Kind::Duration { min: 1000 };
 const ANY_SIZE: Kind = Kind::Size { min: 0, max: MAX };
 
 const fn key(name: &'static str, kind: Kind, default: &'static str, what: &'static str) -> Key {
@@ -132,7 +135,7 @@ const PLAIN: &[Key] = &[
     ),
     key(
         "run.drain",
-        Kind::Duration,
+        ANY_TIME,
         "30s",
         "how long a host that stops waits for running jobs to reach a checkpoint",
     ),
@@ -144,7 +147,7 @@ const PLAIN: &[Key] = &[
     ),
     optional(
         "retention.max_age",
-        Kind::Duration,
+        ANY_TIME,
         "any age",
         "age at which a job that has ended is removed",
     ),
@@ -160,7 +163,7 @@ const PLAIN: &[Key] = &[
         "any number",
         "bytes that jobs that have ended may hold; the oldest are removed",
     ),
-    key("retention.every", Kind::Duration, "1h", "time between two looks at what may be removed"),
+    key("retention.every", PERIOD, "1h", "time between two looks at what may be removed"),
     key("queue.enabled", Kind::Switch, "true", "whether manifests in `queue.dir` are taken in"),
     derived(
         "queue.dir",
@@ -198,7 +201,7 @@ fn ceiling(limit: Limit) -> Key {
         // A setting of the engine: nothing above it can be given.
         (Limit::Stack, _) => (Kind::Size { min: 0, max: spec.ceiling }, None),
         (_, Unit::Bytes) => (ANY_SIZE, Some(NO_CEILING)),
-        (_, Unit::Milliseconds) => (Kind::Duration, Some(NO_CEILING)),
+        (_, Unit::Milliseconds) => (ANY_TIME, Some(NO_CEILING)),
         (_, Unit::Fuel | Unit::Count) => (Kind::Count { min: 0, max: MAX }, Some(NO_CEILING)),
     };
     Key {
@@ -326,7 +329,7 @@ impl Key {
         match self.kind {
             _ if ceiling == MAX && self.none.is_some() => Value::None,
             Kind::Size { .. } => Value::Size(ceiling),
-            Kind::Duration => Value::Duration(ceiling),
+            Kind::Duration { .. } => Value::Duration(ceiling),
             _ => Value::Count(ceiling),
         }
     }

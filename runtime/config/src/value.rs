@@ -36,8 +36,11 @@ pub enum Kind {
         /// The most.
         max: u64,
     },
-    /// Real time.
-    Duration,
+    /// Milliseconds of real time, at least so many.
+    Duration {
+        /// The least.
+        min: u64,
+    },
     /// A file or directory. In a file, relative to where that file is.
     Path,
     /// One of these words.
@@ -87,17 +90,20 @@ impl Kind {
     pub fn expectation(self) -> String {
         match self {
             Self::Switch => "true or false".to_owned(),
+            Self::Count { min: 0, max: u64::MAX } => "a whole number".to_owned(),
             Self::Count { min, max: u64::MAX } => format!("a whole number, at least {min}"),
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
             Self::Size { min, max } => {
-                let least = quantity::show_size(min);
-                let most = match max {
-                    u64::MAX => String::new(),
-                    max => format!(" and at most {}", quantity::show_size(max)),
-                };
-                format!("a size such as \"64MiB\" or \"2GiB\", at least {least}{most}")
+                let bound = |word: &str, bytes| format!(", {word} {}", quantity::show_size(bytes));
+                let least = if min == 0 { String::new() } else { bound("at least", min) };
+                let most = if max == u64::MAX { String::new() } else { bound("at most", max) };
+                format!("a size such as \"64MiB\" or \"2GiB\"{least}{most}")
             }
-            Self::Duration => "a duration such as \"30s\" or \"1h 30m\"".to_owned(),
+            Self::Duration { min } => {
+                let bound = |min| format!(", at least {}", quantity::show_duration(min));
+                let least = if min == 0 { String::new() } else { bound(min) };
+                format!("a duration such as \"30s\" or \"1h 30m\"{least}")
+            }
             Self::Path => "a path".to_owned(),
             Self::Word(words) => {
                 let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
@@ -129,8 +135,9 @@ impl Kind {
                 let bytes = quantity::parse_size(text).map_err(|_| mismatch())?;
                 self.within(bytes, quoted(text)).map(Value::Size)
             }
-            Self::Duration => {
-                quantity::parse_duration_ms(text).map(Value::Duration).map_err(|_| mismatch())
+            Self::Duration { .. } => {
+                let milliseconds = quantity::parse_duration_ms(text).map_err(|_| mismatch())?;
+                self.within(milliseconds, quoted(text)).map(Value::Duration)
             }
             Self::Path if text.is_empty() || text.contains('\0') => Err(mismatch()),
             Self::Path => Ok(Value::Path(PathBuf::from(text))),
@@ -185,7 +192,11 @@ impl Kind {
     }
 
     fn within(self, number: u64, found: String) -> Result<u64, Mismatch> {
-        let (Self::Count { min, max } | Self::Size { min, max }) = self else { return Ok(number) };
+        let (min, max) = match self {
+            Self::Count { min, max } | Self::Size { min, max } => (min, max),
+            Self::Duration { min } => (min, u64::MAX),
+            _ => return Ok(number),
+        };
         if (min..=max).contains(&number) { Ok(number) } else { Err(self.mismatch(found)) }
     }
 
@@ -328,7 +339,8 @@ mod tests {
             (Kind::Count { min: 1, max: 9 }, "10", "from 1 to 9"),
             (Kind::Count { min: 1, max: u64::MAX }, "0", "at least 1"),
             (Kind::Size { min: 1024, max: u64::MAX }, "1000", "at least 1KiB"),
-            (Kind::Duration, "30", "\"30s\""),
+            (Kind::Duration { min: 0 }, "30", "\"30s\""),
+            (Kind::Duration { min: 1000 }, "0s", "at least 1s"),
             (Kind::Path, "", "path"),
             (Kind::Word(&["auto", "required"]), "off", "\"auto\" or \"required\""),
             (Kind::Text, "a\nb", "one line"),
@@ -350,7 +362,7 @@ mod tests {
             (Kind::Switch, Value::Switch(true)),
             (Kind::Count { min: 0, max: 9 }, Value::Count(7)),
             (Kind::Size { min: 0, max: u64::MAX }, Value::Size(3 << 20)),
-            (Kind::Duration, Value::Duration(90_500)),
+            (Kind::Duration { min: 0 }, Value::Duration(90_500)),
             (Kind::Path, Value::Path("/var/lib/a \"b\"\\c".into())),
             (Kind::Text, Value::Text("hb_host=debug,info".to_owned())),
             (Kind::Addresses, Value::List(vec!["[::1]:1".to_owned(), "127.0.0.1:2".to_owned()])),

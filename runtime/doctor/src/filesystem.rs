@@ -1,6 +1,6 @@
 //! The file system below the data directory: of what kind it is, and how much room it has.
 //!
-//! Owns: which kinds keep what was flushed. Sources: mount(8), proc_pid_mountinfo(5).
+//! Owns: which kinds keep what was flushed. Sources: mount(8) and proc(5).
 
 use std::path::{Path, PathBuf};
 
@@ -113,15 +113,12 @@ fn unescaped(text: &str) -> String {
     let mut parts = text.split('\\');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
-        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                bytes.extend_from_slice(&part.as_bytes()[3..]);
-            }
-            None => {
-                bytes.push(b'\\');
-                bytes.extend_from_slice(part.as_bytes());
-            }
+        if let Some(byte) = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            bytes.push(byte);
+            bytes.extend_from_slice(&part.as_bytes()[3..]);
+        } else {
+            bytes.push(b'\\');
+            bytes.extend_from_slice(part.as_bytes());
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
@@ -193,14 +190,14 @@ fn judge_room(room: &Room) -> Vec<Check> {
     let free = format!("{} MiB free", room.free_bytes / MIB);
     let space = match room.free_bytes {
         ..NEEDED_BYTES => SPACE.fail(format!("{free}, at least 256 MiB are needed"), MORE),
-        ..WANTED_BYTES => SPACE.warn(format!("{free}, less than 4 GiB"), MORE),
+        NEEDED_BYTES..WANTED_BYTES => SPACE.warn(format!("{free}, less than 4 GiB"), MORE),
         _ => SPACE.ok(free),
     };
     let Some(inodes) = room.free_inodes else { return vec![space] };
     let free = format!("{inodes} free");
     let inodes = match inodes {
         ..NEEDED_INODES => INODES.fail(free, MORE.replace("df -h", "df -i")),
-        ..WANTED_INODES => INODES.warn(free, MORE.replace("df -h", "df -i")),
+        NEEDED_INODES..WANTED_INODES => INODES.warn(free, MORE.replace("df -h", "df -i")),
         _ => INODES.ok(free),
     };
     vec![space, inodes]

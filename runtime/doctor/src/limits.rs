@@ -59,7 +59,7 @@ fn judge_open_files(soft: Option<u64>, hard: Option<u64>) -> Check {
     };
     match soft {
         ..NEEDED => OPEN_FILES.fail(format!("{soft}, at least {NEEDED} are needed"), fix),
-        ..WANTED => OPEN_FILES.warn(format!("{soft}, {WANTED} are wanted"), fix),
+        NEEDED..WANTED => OPEN_FILES.warn(format!("{soft}, {WANTED} are wanted"), fix),
         _ => OPEN_FILES.ok(soft.to_string()),
     }
 }
@@ -97,7 +97,7 @@ fn judge_processes(limit: Option<u64>, group: Option<u64>) -> Check {
     };
     match most {
         ..NEEDED => PROCESSES.fail(format!("{most}, at least {NEEDED} are needed"), fix),
-        ..WANTED => PROCESSES.warn(format!("{most}, {WANTED} are wanted"), fix),
+        NEEDED..WANTED => PROCESSES.warn(format!("{most}, {WANTED} are wanted"), fix),
         _ => PROCESSES.ok(most.to_string()),
     }
 }

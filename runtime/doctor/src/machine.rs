@@ -70,7 +70,7 @@ pub(crate) fn memory(machine: &Machine, promised_bytes: u64) -> Check {
             format!("{found}; at least 1 GiB is needed"),
             "give the machine, container or service more memory (MemoryMax=, --memory)",
         ),
-        ..WANTED => MEMORY.warn(
+        NEEDED..WANTED => MEMORY.warn(
             format!("{found}; compiling a large component may take 2 GiB"),
             "give the machine, container or service 4 GiB (MemoryMax=, --memory)",
         ),
