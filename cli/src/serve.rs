@@ -142,7 +142,12 @@ async fn answer(
     let config = &invocation.config;
     let edge = Server::dress(Edge::new(edge_config(config)?)?);
     let bound = edge.bind()?;
-    let urls = bound.addresses();
+    let scheme = if bound.is_tls() { "https" } else { "http" };
+    let url = |address: String| match address.strip_prefix("unix:") {
+        Some(_) => address,
+        None => format!("{scheme}://{address}"),
+    };
+    let urls: Vec<String> = bound.addresses().into_iter().map(url).collect();
     let mut signals = Signals::listen()?;
     let found = HostFile {
         pid: std::process::id(),

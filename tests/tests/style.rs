@@ -189,6 +189,9 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("ed25519-dalek", &["hb-seal"]),
     ("rusqlite", &["hb-read-model"]),
     ("clap", &["hb"]),
+    ("tokio-rustls", &["hb-edge"]),
+    ("tower-http", &["hb-edge"]),
+    ("rusqlite", &["hb-read-model"]),
 ];
 
 fn own_dependencies(workspace: &str) -> BTreeMap<String, BTreeSet<String>> {
