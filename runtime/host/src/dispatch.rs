@@ -37,8 +37,11 @@ use crate::{
     submit::{Submission, Submitted},
 };
 
+/// Puts a span below the trace that a W3C `traceparent` names.
+pub type AdoptTrace = Arc<dyn Fn(&tracing::Span, &str) + Send + Sync>;
+
 /// How jobs are run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DispatchOptions {
     /// What jobs may take of the machine, all together.
     pub machine: Capacity,
@@ -47,6 +50,8 @@ pub struct DispatchOptions {
     pub workers: usize,
     /// Jobs that may wait; more are refused.
     pub max_waiting: usize,
+    /// Where traces are exported, how an attempt becomes part of the trace of whoever asked.
+    pub adopt_trace: Option<AdoptTrace>,
 }
 
 /// Whether jobs are started.

@@ -37,7 +37,7 @@ mod verify;
 mod view;
 
 pub use decide::Decided;
-pub use dispatch::{DispatchFigures, DispatchOptions, Dispatcher, Mode, NotRunning};
+pub use dispatch::{AdoptTrace, DispatchFigures, DispatchOptions, Dispatcher, Mode, NotRunning};
 pub use error::{
     ChangeError, DecideError, LoadError, OpenHostError, ReadOutputError, RunError, SubmitError,
     is_disk_full,
@@ -53,9 +53,9 @@ pub use live::{LiveJobs, LiveObserver, TAIL_BYTES};
 pub use observer::{Notice, Observer};
 pub use origin::{ORIGINS_MAX, OriginError};
 pub use output::{Piece, content_of};
+pub use ownership::{Ownership, is_dying, ownership};
 pub use queue::{Candidate, Capacity, PATIENCE_NS, Queue, Waiting};
 pub use schedules::{ScheduleError, check_cron, next_moment_ns};
-pub use ownership::{Ownership, is_dying, ownership};
 pub use submit::{AddError, Submission, Submitted};
 pub use verify::{Difference, Expected, Verdict, Verifier, VerifyError};
 pub use view::{ExportError, LedgerView, public_key};
