@@ -38,7 +38,7 @@ pub(crate) const MAX_HELD_POSTINGS: usize = 16 << 10;
 
 /// Where `SQLite`'s own log is cut by force, in bytes. It comes to this only when readers overlap
 /// without a pause, since none of them waits for more than [`ANSWER_TIME`].
-pub(crate) const MAX_SIDE_LOG_BYTES: u64 = 256 << 20;
+pub const MAX_SIDE_LOG_BYTES: u64 = 256 << 20;
 
 /// Prepared statements that a connection keeps; there are about thirty different ones.
 pub(crate) const MAX_STATEMENTS: usize = 64;

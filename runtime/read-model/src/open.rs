@@ -16,6 +16,7 @@ use crate::{
     error::{Fault, is_damage},
     meta::Meta,
     schema,
+    stored::from_sql,
 };
 
 /// Whether a read model goes on where it stopped.
@@ -106,6 +107,13 @@ fn existing(path: &Path, ledger: [u8; 16]) -> Result<Result<Connection, FreshRea
     let is_ours = number("application_id")? == schema::APPLICATION_ID;
     if !is_ours || number("user_version")? != schema::version() {
         return Ok(Err(FreshReason::OtherVersion));
+    }
+    // `SQLite` reads a last page that was cut off as if zeros followed.
+    let page_bytes: u64 =
+        from_sql(connection.pragma_query_value(None, "page_size", |row| row.get(0))?)?;
+    let len_bytes = fs::metadata(path).map_or(0, |found| found.len());
+    if !len_bytes.is_multiple_of(page_bytes) {
+        return Err(Fault::Damaged(format!("{len_bytes} bytes are not whole pages")));
     }
     let found: Vec<u8> =
         connection.query_row("SELECT ledger FROM meta WHERE id = 1", [], |row| row.get(0))?;
