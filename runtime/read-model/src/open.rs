@@ -158,7 +158,7 @@ pub fn connect(path: &Path, cache_kib: i64) -> Result<Connection, Fault> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.set_prepared_statement_cache_capacity(MAX_STATEMENTS);
     // Only recovery and the cutting of SQLite's log ever make anyone wait, and not for long.
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(Duration::from_secs(1))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.pragma_update(None, "cache_size", -cache_kib)?;

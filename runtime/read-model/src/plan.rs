@@ -36,9 +36,9 @@ const FEW: u32 = 32;
 pub const BY_HASH: &str = "SELECT slot FROM job INDEXED BY job_by_hash \
     WHERE block = ?1 AND substr(job_hash, 1, 6) BETWEEN ?2 AND ?3";
 pub const BY_SEAL: &str = "SELECT slot FROM job INDEXED BY job_by_seal \
-    WHERE block = ?1 AND seal IS NOT NULL AND substr(seal, 1, 6) BETWEEN ?2 AND ?3";
+    WHERE block = ?1 AND substr(seal, 1, 6) BETWEEN ?2 AND ?3";
 pub const BY_END: &str = "SELECT slot FROM job INDEXED BY job_by_end \
-    WHERE block = ?1 AND ended_ns IS NOT NULL AND ended_ns BETWEEN ?2 AND ?3";
+    WHERE block = ?1 AND ended_ns BETWEEN ?2 AND ?3";
 /// Without an index: jobs of one block were received at about the same time, so only the blocks
 /// at the ends of a range are ever looked at.
 pub const BY_RECEIPT: &str =
