@@ -28,9 +28,7 @@ use crate::{
 const PIECES: usize = 8;
 
 fn parse(digest: &str) -> Result<Digest, Problem> {
-    digest
-        .parse()
-        .map_err(|error| Problem::new(&codes::BAD_REQUEST, format!("{error}")))
+    digest.parse().map_err(|error| Problem::new(&codes::BAD_REQUEST, format!("{error}")))
 }
 
 /// Writes a body to the store; the digest and length of what came.
@@ -173,9 +171,7 @@ pub(crate) async fn get(
     let named = Named { digest: &text, file_name: &text, media_type: "application/octet-stream" };
     let read = move |offset| {
         let mut bytes = vec![0; 64 * 1024];
-        let count = file
-            .read_at(&mut bytes, offset)
-            .map_err(|error| Problem::internal(&error))?;
+        let count = file.read_at(&mut bytes, offset).map_err(|error| Problem::internal(&error))?;
         bytes.truncate(count);
         Ok(bytes)
     };

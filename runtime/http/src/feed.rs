@@ -303,7 +303,8 @@ fn row_of(job: &Job, durable: Lsn) -> JobRow {
 fn phase_at(job: &Job, durable: Lsn) -> Phase {
     let events = job.events_after(0, usize::MAX);
     let durable = events.iter().take_while(|event| event.lsn <= durable);
-    let newest = durable.filter(|event| !matches!(event.what, Happening::Held | Happening::Released));
+    let newest =
+        durable.filter(|event| !matches!(event.what, Happening::Held | Happening::Released));
     match newest.last().map(|event| &event.what) {
         Some(Happening::Scheduled | Happening::Interrupted { .. } | Happening::Retried { .. }) => {
             Phase::Scheduled

@@ -60,7 +60,8 @@ pub(crate) async fn retry(
     match job.state.phase {
         Phase::Failed | Phase::Cancelled => {}
         Phase::Completed | Phase::Sealed => {
-            let detail = format!("job {} ended with success: submit it again with `rerun`", job.job_id);
+            let detail =
+                format!("job {} ended with success: submit it again with `rerun`", job.job_id);
             return Err(Failed(Problem::new(&codes::ALREADY_SO, detail)));
         }
         Phase::Received | Phase::Scheduled | Phase::Running => {
@@ -91,9 +92,8 @@ pub(crate) async fn fork(
 ) -> Result<Response, Failed> {
     let job = app.durable_job(&name).await?;
     let changes = Changes::read(&app, &asked, &job.spec.limits)?;
-    let spec = block_in_place(|| {
-        app.host().fork_spec(job.number, asked.at, |spec| changes.apply(spec))
-    })?;
+    let spec =
+        block_in_place(|| app.host().fork_spec(job.number, asked.at, |spec| changes.apply(spec)))?;
     let job_id = asked.job_id.clone();
     accept(&app, &successor(&app, &job, job_id, "fork", spec, &principal)).await
 }
@@ -160,7 +160,9 @@ fn successor(
         let names = (1u64..).map(|number| format!("{stem}-{how}-{number}"));
         app.host().with_ledger(|ledger| {
             let mut names = names;
-            names.find(|name| ledger.by_id(name).is_none()).expect("there are more numbers than jobs")
+            names
+                .find(|name| ledger.by_id(name).is_none())
+                .expect("there are more numbers than jobs")
         })
     };
     let terms = Terms {

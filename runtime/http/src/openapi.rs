@@ -22,8 +22,8 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    blobs, control, events, fork, history, jobs, list, metrics, output, schedules,
-    state::App, status,
+    blobs, control, events, fork, history, jobs, list, metrics, output, schedules, state::App,
+    status,
 };
 
 #[derive(OpenApi)]
