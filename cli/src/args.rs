@@ -5,6 +5,12 @@
 
 use std::path::PathBuf;
 
+use crate::{
+    serve::ServeArgs,
+    settings::ConfigVerb,
+    shell::{CompletionsArgs, ManArgs},
+    token::TokenVerb,
+};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 use hb_types::{
     limits::{Amount, Limit, Limits, Unit},
@@ -15,9 +21,13 @@ use hb_types::{
 #[derive(Debug, Parser)]
 #[command(name = "hb", version, max_term_width = 100, subcommand_required = true)]
 pub struct Cli {
-    /// Directory of the ledger [default: `$XDG_DATA_HOME/hackbrain`].
-    #[arg(long, global = true, env = "HB_DATA", value_name = "DIR")]
+    /// Directory of the ledger [env: `HB_DATA`] [default: `$XDG_DATA_HOME/hackbrain`].
+    // The variable is read with the rest of the configuration, which names where a value is from.
+    #[arg(long, global = true, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Read this configuration file and no other [default: `hb config path`].
+    #[arg(long, global = true, env = "HB_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Say what went well and what went wrong as JSON.
     #[arg(long, global = true)]
     pub json: bool,
@@ -35,6 +45,11 @@ pub struct Cli {
 pub enum Verb {
     /// Run a component as a job; killed and repeated, the same command resumes it.
     Run(Box<RunArgs>),
+    /// Own a ledger and run jobs that are posted over HTTP.
+    Serve(ServeArgs),
+    /// Make, list and revoke the tokens by which a host knows who asks.
+    #[command(subcommand)]
+    Token(TokenVerb),
     /// Run a sealed job again and compare: exit 0 same, 1 different, 2 could not be checked.
     Verify(VerifyArgs),
     /// List jobs.
@@ -54,6 +69,15 @@ pub enum Verb {
     /// Look after the ledger itself.
     #[command(subcommand)]
     Ledger(LedgerVerb),
+    /// Show, check and find the configuration.
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Look at this machine: what it has, what is missing, and what mends it.
+    Doctor,
+    /// Print completions for a shell.
+    Completions(CompletionsArgs),
+    /// Print the manual page of hb, or write those of all commands to a directory.
+    Man(ManArgs),
     /// Compile one component in bounds; started by hb itself.
     #[command(hide = true, name = crate::COMPILER_VERB)]
     Compile,

@@ -84,7 +84,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
                 Failure::NotRunnable(_) => exit::NOT_RUNNABLE,
             };
         }
-        if cause.downcast_ref::<VerifyError>().is_some() {
+        if cause.is::<VerifyError>() || cause.is::<hb_config::ConfigError>() {
             return exit::USAGE;
         }
         if let Some(error) = prepare_error(cause) {

@@ -4,22 +4,24 @@
 //! nothing about jobs.
 
 mod args;
+mod doctor;
 mod failure;
 mod format;
 mod inspect;
 mod ledger;
 mod run;
+mod serve;
+mod settings;
+mod shell;
+mod token;
 mod verify;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
+use hb_config::Config;
 use hb_host::{Host, HostOptions, LedgerView};
-use hb_types::limits::Limits;
 
 use args::{Cli, Verb};
 
@@ -32,8 +34,7 @@ fn main() -> ExitCode {
         return hb_sandbox::compiler_main();
     }
     let cli = Cli::parse();
-    start_log(&cli);
-    match dispatch(&cli) {
+    match start(&cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             failure::tell(&error, cli.json);
@@ -42,47 +43,69 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
-    let invocation = Invocation { root: data_directory(cli)?, cli };
+/// Some commands are there to help where the configuration is wrong, and do without it.
+fn start(cli: &Cli) -> anyhow::Result<u8> {
     match &cli.command {
-        Verb::Run(args) => run::run(&invocation, args),
-        Verb::Verify(args) => verify::verify(&invocation, args),
-        Verb::Jobs(args) => inspect::jobs(&invocation, args),
-        Verb::Show(args) => inspect::show(&invocation, &args.job),
-        Verb::Logs(args) => inspect::logs(&invocation, args),
-        Verb::Trace(args) => inspect::trace(&invocation, &args.job),
-        Verb::Artifacts(args) => inspect::artifacts(&invocation, args),
-        Verb::Seal(args) => inspect::seal(&invocation, &args.job),
-        Verb::Ledger(verb) => ledger::ledger(&invocation, verb),
-        Verb::Compile => unreachable!("the compiler is started before options are read"),
+        Verb::Config(verb) => settings::config(cli, verb),
+        Verb::Doctor => doctor::doctor(cli),
+        Verb::Completions(args) => shell::completions(args),
+        Verb::Man(args) => shell::man(args),
+        _ => {
+            let config = settings::load(cli)?.config;
+            let log = settings::start_log(&config)?;
+            log.trace(|| dispatch(&Invocation { config, cli }))
+        }
+    }
+}
+
+fn dispatch(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
+    match &invocation.cli.command {
+        Verb::Run(args) => run::run(invocation, args),
+        Verb::Serve(_) => serve::serve(invocation),
+        Verb::Token(verb) => token::token(invocation, verb),
+        Verb::Verify(args) => verify::verify(invocation, args),
+        Verb::Jobs(args) => inspect::jobs(invocation, args),
+        Verb::Show(args) => inspect::show(invocation, &args.job),
+        Verb::Logs(args) => inspect::logs(invocation, args),
+        Verb::Trace(args) => inspect::trace(invocation, &args.job),
+        Verb::Artifacts(args) => inspect::artifacts(invocation, args),
+        Verb::Seal(args) => inspect::seal(invocation, &args.job),
+        Verb::Ledger(verb) => ledger::ledger(invocation, verb),
+        Verb::Config(_) | Verb::Doctor | Verb::Completions(_) | Verb::Man(_) | Verb::Compile => {
+            unreachable!("these are answered before the configuration is read")
+        }
     }
 }
 
 /// What every command needs to know.
 struct Invocation<'a> {
-    root: PathBuf,
+    config: Config,
     cli: &'a Cli,
 }
 
 impl Invocation<'_> {
     fn root(&self) -> &Path {
-        &self.root
+        &self.config.data
     }
 
     /// The ledger, for this process alone.
     fn host(&self) -> anyhow::Result<Host> {
+        self.host_with(log_options())
+    }
+
+    fn host_with(&self, log: hb_wal::Options) -> anyhow::Result<Host> {
         let options = HostOptions {
             compiler: compiler()?,
-            ceilings: Limits::ceilings(),
-            log: log_options(),
+            ceilings: self.config.ceilings.clone(),
+            log,
             snapshot_every_bytes: hb_host::SNAPSHOT_EVERY_BYTES,
         };
-        Ok(Host::open(&self.root, options)?)
+        Ok(Host::open(self.root(), options)?)
     }
 
     /// The ledger as it stands, also while another process owns it.
     fn view(&self) -> anyhow::Result<LedgerView> {
-        Ok(LedgerView::open(&self.root)?)
+        Ok(LedgerView::open(self.root())?)
     }
 }
 
@@ -97,28 +120,4 @@ fn log_options() -> hb_wal::Options {
 fn compiler() -> anyhow::Result<hb_sandbox::Compiler> {
     let program = std::env::current_exe().context("cannot find the hb program itself")?;
     Ok(hb_sandbox::Compiler { program, arguments: vec![COMPILER_VERB.into()] })
-}
-
-fn data_directory(cli: &Cli) -> anyhow::Result<PathBuf> {
-    if let Some(data) = &cli.data {
-        return Ok(data.clone());
-    }
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(data) = set("XDG_DATA_HOME") {
-        return Ok(PathBuf::from(data).join("hackbrain"));
-    }
-    let home = set("HOME").context("no data directory: set HB_DATA or give --data DIR")?;
-    Ok(PathBuf::from(home).join(".local/share/hackbrain"))
-}
-
-/// Warnings of the libraries go to standard error; `HB_LOG` asks for more.
-fn start_log(cli: &Cli) {
-    let default = match (cli.quiet, cli.verbose) {
-        (true, _) => "error",
-        (false, true) => "info",
-        (false, false) => "warn",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HB_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -30,7 +30,8 @@ use crate::{Invocation, args, args::RunArgs, failure::Failure, format, inspect};
 pub fn run(invocation: &Invocation<'_>, args: &RunArgs) -> anyhow::Result<u8> {
     refuse_what_makes_no_sense(args)?;
     let limits = args::limits(args).map_err(Failure::Usage)?;
-    limits.check(&Limits::ceilings()).map_err(|error| Failure::Usage(error.to_string()))?;
+    let ceilings = &invocation.config.ceilings;
+    limits.check(ceilings).map_err(|error| Failure::Usage(error.to_string()))?;
     let module = read_module(&args.module, &limits)?;
     let host = invocation.host()?;
     let component = host

@@ -143,6 +143,8 @@ fn guests_are_built_from_source_and_never_kept_as_binaries() {
 const LAYERS: &[(&str, &[&str])] = &[
     ("hb-types", &[]),
     ("hb-api", &["hb-types"]),
+    ("hb-config", &["hb-types"]),
+    ("hb-telemetry", &["hb-types"]),
     ("hb-disk", &[]),
     ("hb-files", &["hb-types"]),
     ("hb-wal", &["hb-disk", "hb-types"]),
@@ -154,7 +156,26 @@ const LAYERS: &[(&str, &[&str])] = &[
         "hb-host",
         &["hb-disk", "hb-files", "hb-sandbox", "hb-seal", "hb-store", "hb-types", "hb-wal"],
     ),
-    ("hb", &["hb-api", "hb-host", "hb-sandbox", "hb-seal", "hb-store", "hb-types", "hb-wal"]),
+    ("hb-edge", &["hb-types"]),
+    ("hb-http", &["hb-api", "hb-edge", "hb-host", "hb-read-model", "hb-types"]),
+    ("hb-doctor", &["hb-config", "hb-host", "hb-sandbox", "hb-types"]),
+    (
+        "hb",
+        &[
+            "hb-api",
+            "hb-config",
+            "hb-doctor",
+            "hb-edge",
+            "hb-host",
+            "hb-http",
+            "hb-sandbox",
+            "hb-seal",
+            "hb-store",
+            "hb-telemetry",
+            "hb-types",
+            "hb-wal",
+        ],
+    ),
 ];
 
 /// Packages that nothing may depend on.
@@ -168,6 +189,9 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("ed25519-dalek", &["hb-seal"]),
     ("rusqlite", &["hb-read-model"]),
     ("clap", &["hb"]),
+    ("tokio-rustls", &["hb-edge"]),
+    ("tower-http", &["hb-edge"]),
+    ("rusqlite", &["hb-read-model"]),
 ];
 
 fn own_dependencies(workspace: &str) -> BTreeMap<String, BTreeSet<String>> {

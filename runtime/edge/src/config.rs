@@ -3,11 +3,12 @@
 //! Owns: every setting of the edge with its default, and what each may be. Knows nothing of: where the settings come from
 //! (files, environment, flags), and of routes.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    connection::Patience,
     guard::{Authority, Origin},
     listen::{Address, TlsFiles},
     tokens::TokenPolicy,
@@ -144,6 +145,16 @@ pub enum ConfigError {
         "`tokens` is \"required\", but `token_dir` is not set: name the directory that `hb token new` writes to"
     )]
     NoTokenDir,
+    /// Some sockets would never get a connection: each keeps a place for the next one.
+    #[error(
+        "`bounds.connections` is {connections}, but there are {sockets} sockets to listen at: raise it"
+    )]
+    FewConnections {
+        /// What it is.
+        connections: usize,
+        /// How many sockets there are.
+        sockets: usize,
+    },
     /// A bound that makes no sense, or would be none.
     #[error("`bounds.{name}` is {found}, expected {min} to {max}")]
     Bound {
@@ -167,17 +178,24 @@ impl EdgeConfig {
         if self.tokens == TokenPolicy::Required && self.token_dir.is_none() {
             return Err(ConfigError::NoTokenDir);
         }
-        self.bounds.check(self.listen.len())
+        self.bounds.check()
     }
 }
 
 impl Bounds {
-    fn check(&self, addresses: usize) -> Result<(), ConfigError> {
+    /// How long the client of a connection is waited for.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience {
+            head: Duration::from_millis(self.header_ms),
+            idle: Duration::from_millis(self.idle_ms),
+            stall: Duration::from_millis(self.stall_ms),
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
         let many = 1_000_000;
-        // Each address keeps a place for the connection that it accepts next.
-        let addresses = count(addresses);
         for (name, found, min, max) in [
-            ("connections", count(self.connections), addresses, many),
+            ("connections", count(self.connections), 1, many),
             ("streams", self.streams.into(), 1, 10_000),
             ("requests", count(self.requests), 1, many),
             ("changes", count(self.changes), 1, many),

@@ -4,6 +4,7 @@
 //! Knows nothing of: sockets and HTTP.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -83,13 +84,33 @@ impl Connection {
 
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waiting {
+enum Waiting {
     /// For its own answers: the client is not to blame.
     Host,
     /// For the rest of a request's head, since then.
     Head(Instant),
     /// For the next request, since then.
     Request(Instant),
+}
+
+/// How long a client is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For the head of a request.
+    pub(crate) head: Duration,
+    /// For the next request.
+    pub(crate) idle: Duration,
+    /// Until it takes more of an answer.
+    pub(crate) stall: Duration,
+}
+
+/// What happens to a connection whose client has had its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overdue {
+    /// It is told that nothing more will be answered.
+    Farewell,
+    /// It is closed.
+    Cut,
 }
 
 /// Notes what a connection is doing, so that whoever drives it knows when to give it up.
@@ -101,8 +122,12 @@ pub(crate) struct Activity {
 
 #[derive(Debug)]
 struct State {
+    /// The number of the next request.
+    next: u64,
     in_flight: usize,
     waiting: Waiting,
+    /// Answers of which the client has something to take, since when.
+    owed: BTreeMap<u64, Instant>,
     /// HTTP/2 has bytes between requests that begin no head.
     times_heads: bool,
     leaves_body: bool,
@@ -113,8 +138,10 @@ impl Activity {
     /// A new connection, on which the head of a request is expected at once.
     pub(crate) fn new() -> Arc<Self> {
         let state = State {
+            next: 0,
             in_flight: 0,
             waiting: Waiting::Head(Instant::now()),
+            owed: BTreeMap::new(),
             times_heads: true,
             leaves_body: false,
             closes: false,
@@ -123,7 +150,7 @@ impl Activity {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change is one assignment, so that a panic leaves nothing half done.
+        // No change can panic halfway.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -149,22 +176,23 @@ impl Activity {
         }
     }
 
+    /// Bytes went to the client. The end of an answer may still be on its way when hyper is done with it; in
+    /// HTTP/2 that cannot be told from the answer to a ping.
+    pub(crate) fn bytes_went(&self) {
+        let mut state = self.state();
+        if state.times_heads && matches!(state.waiting, Waiting::Request(_)) {
+            state.waiting = Waiting::Request(Instant::now());
+        }
+    }
+
     /// A request's head is complete. The request is in flight until its answer is sent or given up.
     pub(crate) fn request(self: &Arc<Self>) -> InFlight {
         let mut state = self.state();
+        let number = state.next;
+        state.next += 1;
         state.in_flight += 1;
         state.waiting = Waiting::Host;
-        InFlight(Arc::clone(self))
-    }
-
-    fn finish(&self) {
-        let mut state = self.state();
-        state.in_flight -= 1;
-        if state.in_flight == 0 {
-            state.waiting = Waiting::Request(Instant::now());
-            drop(state);
-            self.changed.notify_one();
-        }
+        InFlight { activity: Arc::clone(self), number }
     }
 
     /// Whether a request's body was left unread by its answer: the client may still be sending it.
@@ -190,18 +218,25 @@ impl Activity {
         state.leaves_body || state.times_heads && matches!(state.waiting, Waiting::Head(_))
     }
 
-    /// When the client has had its time; never while the host itself is at work.
-    pub(crate) fn deadline(&self, head: Duration, idle: Duration) -> Option<Instant> {
-        match self.state().waiting {
-            Waiting::Host => None,
-            Waiting::Head(since) => Some(since + head),
-            Waiting::Request(since) => Some(since + idle),
-        }
-    }
-
-    /// What it is waiting for.
-    pub(crate) fn waiting(&self) -> Waiting {
-        self.state().waiting
+    /// When the client has had its time, and what happens then; never while the host itself is at work. A
+    /// client that was told to go, at `told`, has as long as a head may take.
+    pub(crate) fn deadline(
+        &self,
+        patience: &Patience,
+        told: Option<Instant>,
+    ) -> Option<(Instant, Overdue)> {
+        let state = self.state();
+        let waiting = match (state.waiting, told) {
+            (Waiting::Host, _) => None,
+            (Waiting::Head(since), None) => Some((since + patience.head, Overdue::Cut)),
+            (Waiting::Request(since), None) => Some((since + patience.idle, Overdue::Farewell)),
+            (Waiting::Head(since) | Waiting::Request(since), Some(told)) => {
+                Some((since.max(told) + patience.head, Overdue::Cut))
+            }
+        };
+        let stalled =
+            state.owed.values().min().map(|since| (*since + patience.stall, Overdue::Cut));
+        waiting.into_iter().chain(stalled).min_by_key(|(at, _)| *at)
     }
 
     /// Resolves when the answer to one of the questions above may be another than before.
@@ -212,11 +247,34 @@ impl Activity {
 
 /// A request in flight, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct InFlight(Arc<Activity>);
+pub(crate) struct InFlight {
+    activity: Arc<Activity>,
+    number: u64,
+}
+
+impl InFlight {
+    /// The client was given a piece of the answer, and has not asked for more yet.
+    pub(crate) fn gave(&self) {
+        self.activity.state().owed.insert(self.number, Instant::now());
+        self.activity.changed.notify_one();
+    }
+
+    /// The client took what it was given.
+    pub(crate) fn took(&self) {
+        self.activity.state().owed.remove(&self.number);
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.finish();
+        let mut state = self.activity.state();
+        state.owed.remove(&self.number);
+        state.in_flight -= 1;
+        if state.in_flight == 0 {
+            state.waiting = Waiting::Request(Instant::now());
+        }
+        drop(state);
+        self.activity.changed.notify_one();
     }
 }
 
@@ -224,28 +282,31 @@ impl Drop for InFlight {
 mod tests {
     use super::*;
 
-    const HEAD: Duration = Duration::from_secs(10);
-    const IDLE: Duration = Duration::from_mins(1);
+    const SECOND: Duration = Duration::from_secs(1);
+    const PATIENCE: Patience = Patience {
+        head: Duration::from_secs(10),
+        idle: Duration::from_mins(1),
+        stall: Duration::from_secs(30),
+    };
+
+    fn left(activity: &Activity, told: Option<Instant>) -> Option<(u64, Overdue)> {
+        let deadline = activity.deadline(&PATIENCE, told);
+        deadline.map(|(at, overdue)| ((at - Instant::now()).as_secs(), overdue))
+    }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_has_less_time_than_an_idle_connection() {
+    async fn a_head_has_less_time_than_an_idle_connection_and_a_trickle_gains_none() {
         let activity = Activity::new();
-        let begun = Instant::now();
-        assert_eq!(activity.deadline(HEAD, IDLE), Some(begun + HEAD));
+        assert_eq!(left(&activity, None), Some((10, Overdue::Cut)));
         let request = activity.request();
-        assert_eq!(activity.deadline(HEAD, IDLE), None);
-        tokio::time::advance(HEAD).await;
+        assert_eq!(left(&activity, None), None);
         drop(request);
-        assert_eq!(activity.deadline(HEAD, IDLE), Some(begun + HEAD + IDLE));
+        assert_eq!(left(&activity, None), Some((60, Overdue::Farewell)));
         activity.bytes_came();
-        assert_eq!(activity.deadline(HEAD, IDLE), Some(begun + HEAD + HEAD));
-        tokio::time::advance(HEAD / 2).await;
+        assert_eq!(left(&activity, None), Some((10, Overdue::Cut)));
+        tokio::time::advance(SECOND).await;
         activity.bytes_came();
-        assert_eq!(
-            activity.deadline(HEAD, IDLE),
-            Some(begun + HEAD + HEAD),
-            "a trickle gains no time"
-        );
+        assert_eq!(left(&activity, None), Some((9, Overdue::Cut)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -254,9 +315,42 @@ mod tests {
         activity.expect_streams();
         let (first, second) = (activity.request(), activity.request());
         drop(first);
-        assert_eq!(activity.waiting(), Waiting::Host);
+        assert_eq!(left(&activity, None), None);
         drop(second);
+        tokio::time::advance(SECOND).await;
         activity.bytes_came();
-        assert_eq!(activity.waiting(), Waiting::Request(Instant::now()), "frames begin no head");
+        activity.bytes_went();
+        assert_eq!(left(&activity, None), Some((59, Overdue::Farewell)), "pings are no requests");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_an_answer_that_is_still_on_its_way_keeps_a_connection() {
+        let activity = Activity::new();
+        drop(activity.request());
+        tokio::time::advance(SECOND).await;
+        activity.bytes_went();
+        assert_eq!(left(&activity, None), Some((60, Overdue::Farewell)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_not_taken_has_a_time_of_its_own() {
+        let activity = Activity::new();
+        let (first, second) = (activity.request(), activity.request());
+        first.gave();
+        tokio::time::advance(SECOND).await;
+        second.gave();
+        assert_eq!(left(&activity, None), Some((29, Overdue::Cut)));
+        first.took();
+        assert_eq!(left(&activity, None), Some((30, Overdue::Cut)));
+        drop(second);
+        assert_eq!(left(&activity, None), None, "the first waits for the host");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_was_told_to_go_has_the_time_of_a_head() {
+        let activity = Activity::new();
+        drop(activity.request());
+        tokio::time::advance(Duration::from_mins(1)).await;
+        assert_eq!(left(&activity, Some(Instant::now())), Some((10, Overdue::Cut)));
     }
 }

@@ -117,6 +117,11 @@ impl Edge {
         for address in &config.listen {
             sockets.extend(bind(address, &config)?);
         }
+        let connections = bounds.connections;
+        if sockets.len() > connections {
+            let sockets = sockets.len();
+            return Err(ConfigError::FewConnections { connections, sockets }.into());
+        }
         Ok(Bound { config, tls, gate, unbounded, sockets })
     }
 }

@@ -17,7 +17,7 @@ use std::{
 
 use hb_sandbox::{Control, Ended, Input, Launch, Prepared};
 use hb_types::{
-    Lsn,
+    Digest, Lsn,
     event::{Event, Interrupted, JobNumber, Scheduled, Started},
     job::BlobRef,
     ledger::Job,
@@ -46,6 +46,9 @@ pub struct Orders {
 }
 
 const GO_ON: u8 = 0;
+
+/// A program that does nothing, as text.
+const SELF_TEST: &[u8] = br#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
 impl Orders {
     /// Asks the attempt to save at the next place where it can and to stop there.
@@ -125,6 +128,14 @@ impl Host {
         observer.notice(Notice::Preparing);
         let bytes = self.store().get(component.digest)?;
         Ok(self.sandbox().prepare(&bytes, component.digest, limits)?)
+    }
+
+    /// Whether a component can be made ready to run here: scans and compiles the smallest one there
+    /// is, or finds it in the cache.
+    pub fn self_test(&self) -> Result<(), hb_sandbox::PrepareError> {
+        let limits = Limits::default();
+        let bytes = self.sandbox().to_binary(SELF_TEST.to_vec(), &limits)?;
+        self.sandbox().prepare(&bytes, Digest::of(&bytes), &limits).map(drop)
     }
 
     /// Runs a job to its outcome, from its newest checkpoint. One that has an outcome is left as it

@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -34,6 +35,24 @@ pub(crate) fn take(disk: &RealDisk) -> io::Result<Option<LockGuard>> {
         }
         std::thread::sleep(RETRY_EVERY);
     }
+}
+
+/// Whether a process owns the ledger of a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// None does.
+    Free,
+    /// One does; its process id where that can be read.
+    Owned(Option<u32>),
+}
+
+/// Who owns the ledger of a data directory; makes nothing and leaves no trace.
+pub fn ownership(root: &Path) -> io::Result<Ownership> {
+    if !root.is_dir() {
+        return Ok(Ownership::Free);
+    }
+    let disk = RealDisk::open(root)?;
+    Ok(if disk.is_locked()? { Ownership::Owned(disk.lock_owner(LOCK)) } else { Ownership::Free })
 }
 
 /// Whether a process is gone, a zombie, or has a SIGKILL waiting for it (proc(5)). Where there is
@@ -69,7 +88,13 @@ mod tests {
     fn a_living_owner_keeps_its_ledger() {
         let dir = tempfile::tempdir().unwrap();
         let disk = RealDisk::open(dir.path()).unwrap();
+        assert_eq!(ownership(dir.path()).unwrap(), Ownership::Free);
         let _owner = take(&disk).unwrap().unwrap();
         assert!(take(&RealDisk::open(dir.path()).unwrap()).unwrap().is_none());
+        let me = Some(std::process::id());
+        assert_eq!(ownership(dir.path()).unwrap(), Ownership::Owned(me));
+        let missing = dir.path().join("missing");
+        assert_eq!(ownership(&missing).unwrap(), Ownership::Free);
+        assert!(!missing.exists(), "looking makes nothing");
     }
 }

@@ -29,4 +29,4 @@ mod status;
 
 pub use hub::Hub;
 pub use openapi::openapi;
-pub use server::{Options, Server, ServerError};
+pub use server::{Options, SelfTest, Server, ServerError};

@@ -3,7 +3,7 @@
 //! Owns the grammar, once for flags, manifests and configuration files. Knows nothing of what the
 //! numbers are for.
 
-/// `4096`, `64k`, `512MiB`, `2G`: multiples of 1024.
+/// `4096`, `64k`, `512MiB`, `2 GiB`: multiples of 1024.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let suffix = text[digits.len()..].to_ascii_lowercase();
@@ -17,7 +17,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
             return Err("expected a number of bytes such as 4096, 64KiB, 512MiB or 2GiB".to_owned());
         }
     };
-    let number = parse_count(digits)?;
+    let number = parse_count(digits.trim_end())?;
     number.checked_mul(1 << shift).ok_or_else(|| "that is more than 2^64 bytes".to_owned())
 }
 

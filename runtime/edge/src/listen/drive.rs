@@ -7,7 +7,7 @@ use std::{
     convert::Infallible,
     pin::{Pin, pin},
     sync::{Arc, atomic::AtomicUsize},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -31,7 +31,7 @@ use tokio::{
 use super::preface::Version;
 use crate::{
     config::Bounds,
-    connection::{Activity, Connection, InFlight, Waiting},
+    connection::{Activity, Connection, InFlight, Overdue},
     shutdown::Shutdown,
 };
 
@@ -43,6 +43,8 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
 /// What is buffered of one answer that the client does not take (HTTP/2).
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
+/// What hyper is given of an answer at once.
+const PIECE_BYTES: usize = 32 * 1024;
 /// How often a silent HTTP/2 client is asked whether it is still there, and how long it has to say so.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -110,11 +112,12 @@ impl Driver {
 
     /// Polls the connection until it ends by itself, has had its time, or has to go.
     async fn conduct<C: Graceful>(&self, connection: C, activity: &Activity) {
+        let patience = self.bounds.patience();
         let mut connection = pin!(connection);
         let mut requested = pin!(self.shutdown.requested());
         let mut told = None;
         loop {
-            let deadline = self.deadline(activity, told);
+            let deadline = activity.deadline(&patience, told).map(|(at, _)| at);
             let tells = tokio::select! {
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
@@ -124,27 +127,19 @@ impl Driver {
                 }
                 () = requested.as_mut(), if told.is_none() => true,
                 () = activity.changed() => activity.closes(),
-                () = until(deadline) => match self.deadline(activity, told) {
-                    // The client moved in the same moment.
-                    later if later.is_none_or(|later| later > Instant::now()) => false,
-                    _ if told.is_some() || !matches!(activity.waiting(), Waiting::Request(_)) => return,
-                    _ => true,
+                // Looks again, because the client may have moved in the same moment.
+                () = until(deadline) => match activity.deadline(&patience, told) {
+                    Some((at, overdue)) if at <= Instant::now() => match overdue {
+                        Overdue::Farewell => true,
+                        Overdue::Cut => return,
+                    },
+                    _ => false,
                 },
             };
             if tells && told.is_none() {
                 connection.as_mut().graceful_shutdown();
                 told = Some(Instant::now());
             }
-        }
-    }
-
-    fn deadline(&self, activity: &Activity, told: Option<Instant>) -> Option<Instant> {
-        let head = Duration::from_millis(self.bounds.header_ms);
-        let idle = Duration::from_millis(self.bounds.idle_ms);
-        match told {
-            None => activity.deadline(head, idle),
-            // A client that was told to go has as long as a head may take.
-            Some(told) => activity.deadline(head, head).map(|deadline| deadline.max(told + head)),
         }
     }
 }
@@ -196,16 +191,20 @@ impl Service<Request<Incoming>> for Door {
         let mut router = self.router.clone();
         Box::pin(async move {
             let response = tower::Service::call(&mut router, request).await?;
-            Ok(response.map(|body| Counted { body, _in_flight: in_flight }))
+            Ok(response.map(|body| Counted { body, rest: Bytes::new(), in_flight }))
         })
     }
 }
 
 /// An answer's body, in flight until hyper is done with it.
+///
+/// It is handed over in pieces: hyper would take any amount at once, and what it holds cannot be seen any more.
 #[derive(Debug)]
 struct Counted {
     body: Body,
-    _in_flight: InFlight,
+    /// What is left of the frame before.
+    rest: Bytes,
+    in_flight: InFlight,
 }
 
 impl HttpBody for Counted {
@@ -216,14 +215,33 @@ impl HttpBody for Counted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        self.in_flight.took();
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()? {
+                None => return Poll::Ready(None),
+                Some(frame) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+            }
+        }
+        let length = self.rest.len().min(PIECE_BYTES);
+        let piece = self.rest.split_to(length);
+        self.in_flight.gave();
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (inner, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + rest);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }

@@ -157,11 +157,16 @@ pub fn revoke(directory: &Path, name_or_id: &str) -> Result<Vec<TokenInfo>, Toke
 
 /// Creates the directory where there is none, for its owner only.
 fn prepare(directory: &Path) -> Result<(), TokenError> {
+    if directory.is_dir() {
+        return Ok(());
+    }
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(directory)
-        .map_err(failed("create", directory))
+        .map_err(failed("create", directory))?;
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync(parent.unwrap_or(Path::new(".")))
 }
 
 fn write(directory: &Path, record: &Record) -> Result<(), TokenError> {

@@ -133,8 +133,8 @@ impl Gate {
         })?;
         let (hash, via) = self.proof(parts, connection)?;
         let mut known = watched.current().await;
-        if known.is_unknown(&hash) && self.failures.is_patient(connection) {
-            // It may have been made just now.
+        let may_be_new = matches!(via, Via::Bearer(_)) && self.failures.is_patient(connection);
+        if may_be_new && known.is_unknown(&hash) {
             known = watched.fresh().await;
         }
         if matches!(*known, Known::Unreadable) {

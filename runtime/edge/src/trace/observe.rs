@@ -161,6 +161,9 @@ impl Record {
         let path = self.subject.as_str();
         if status == 500 {
             tracing::error!(target: names::ACCESS_TARGET, status, code, cause, path, "failed");
+        } else if matches!(status, 429 | 503) {
+            // Whoever is refused for asking too much must not fill the log as well; they are counted.
+            tracing::debug!(target: names::ACCESS_TARGET, status, code, detail, path, "held off");
         } else if problem.is_some() {
             tracing::info!(target: names::ACCESS_TARGET, status, code, detail, cause, path, "refused");
         } else {

@@ -57,3 +57,26 @@ async fn a_client_that_takes_nothing_is_given_up() {
     // Its place is free again once it is given up: nobody else could be answered before.
     soon(server.is_alive()).await;
 }
+
+#[tokio::test]
+async fn a_client_that_takes_its_time_gets_all_of_a_large_answer() {
+    let server = Server::start(config(|bounds| {
+        bounds.idle_ms = 50;
+        bounds.header_ms = 50;
+        bounds.body_bytes = 64 * 1024 * 1024;
+    }))
+    .await;
+    let mut slow = server.connect().await;
+    let body = "a".repeat(32 * 1024 * 1024);
+    slow.send(server.request("POST", "/echo", "", &body)).await;
+    let head = slow.read_until("\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let mut left = body.len();
+    while left > 0 {
+        let part = left.min(256 * 1024);
+        slow.take(part).await;
+        left -= part;
+        // Not to wait for something, but to be slow.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}

@@ -1,10 +1,6 @@
 //! Which addresses are listened at, and which are refused.
 
-use std::{
-    os::unix::fs::{MetadataExt, PermissionsExt},
-    path::Path,
-    process::Command,
-};
+use std::{os::unix::fs::MetadataExt, path::Path, process::Command};
 
 use hb_edge::{
     Edge, EdgeConfig, EdgeError,
@@ -148,9 +144,10 @@ fn a_socket_of_the_service_manager_is_served() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
 }
 
-#[test]
-fn permission_bits_of_a_socket_are_only_those() {
-    // What a configuration says beyond them (set-uid, sticky) means nothing for a socket.
-    let permissions = std::fs::Permissions::from_mode(0o7777 & 0o777);
-    assert_eq!(permissions.mode(), 0o777);
+#[tokio::test]
+async fn every_socket_has_to_be_able_to_get_a_connection() {
+    let mut config = config(|bounds| bounds.connections = 1);
+    config.listen.push(crate::support::any_port());
+    let error = Edge::new(config).unwrap().bind().unwrap_err().to_string();
+    assert!(error.contains("2 sockets"), "{error}");
 }

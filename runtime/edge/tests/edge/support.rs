@@ -188,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    async fn take(&mut self, bytes: usize) -> Vec<u8> {
+    pub async fn take(&mut self, bytes: usize) -> Vec<u8> {
         while self.buffer.len() < bytes {
             assert_ne!(self.read_more().await, 0, "closed within a body");
         }

@@ -170,6 +170,25 @@ async fn streams_that_are_opened_and_reset_in_a_rush_are_stopped() {
         }
         panic!("the host took all of it");
     };
-    tokio::time::timeout(Duration::from_secs(60), rush).await.unwrap();
+    tokio::time::timeout(Duration::from_mins(1), rush).await.unwrap();
+    server.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_taken_ends_the_connection_though_it_answers_pings() {
+    let server = Server::start(config(|bounds| {
+        bounds.stall_ms = 200;
+        bounds.body_bytes = 16 * 1024 * 1024;
+    }))
+    .await;
+    let address = server.address();
+    let (mut sender, connection) = speak(TcpStream::connect(address).await.unwrap()).await;
+    let large = Full::from(vec![b'a'; 10 * 1024 * 1024]);
+    let echo = request(address, "POST", "/echo").body(large).unwrap();
+    let unread = soon(sender.send_request(echo)).await.unwrap();
+    assert_eq!(unread.status(), 200);
+    // The client's window is full, and nobody makes room.
+    let _ = soon(connection).await;
+    drop(unread);
     server.is_alive().await;
 }
