@@ -216,6 +216,8 @@ impl Dispatcher {
         &self,
         submission: &Submission,
     ) -> Result<(Submitted, Option<Decided>), SubmitError> {
+        let with_memory = self.shared.host.with_memory_for_origin(submission)?;
+        let submission = with_memory.as_ref().unwrap_or(submission);
         self.check_size(submission)?;
         let queued = self.shared.lock().queue.waiting();
         let max = self.shared.options.max_waiting;
