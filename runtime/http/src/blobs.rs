@@ -71,14 +71,12 @@ async fn write(app: &App, body: Body) -> Result<BlobRef, Failed> {
     }
     drop(sender);
     let written = writer.await.map_err(|error| Problem::internal(&error))??;
-    match (written, broken) {
-        (Some(blob), None) => Ok(blob),
-        // Where the body was too large or too slow, the edge says so instead.
-        (_, Some(_)) | (None, None) => {
-            let detail = "the body broke off before its end: send it again";
-            Err(Failed(Problem::new(&codes::BAD_REQUEST, detail)))
-        }
+    if let (Some(blob), None) = (written, broken) {
+        return Ok(blob);
     }
+    // Where the body was too large or too slow, the edge says so instead.
+    let detail = "the body broke off before its end: send it again";
+    Err(Failed(Problem::new(&codes::BAD_REQUEST, detail)))
 }
 
 fn created(blob: BlobRef) -> Response {
