@@ -2,8 +2,12 @@
 //!
 //! Each module below asks one question of it.
 
+mod crowd;
 mod kills;
 mod load;
+mod ready;
+mod soak;
+mod stops;
 mod watch;
 
 use std::{
