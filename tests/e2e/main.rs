@@ -9,6 +9,7 @@ mod faults;
 mod guests;
 mod kills;
 mod ledger;
+mod operations;
 mod refusals;
 mod rollback;
 mod support;
