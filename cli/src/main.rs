@@ -25,7 +25,8 @@ use hb_host::{Host, HostOptions, LedgerView};
 
 use args::{Cli, Verb};
 
-/// The hidden verb under which hb starts itself to compile a component.
+/// The verb under which hb starts itself to compile a component. It is no part of the grammar: no
+/// help, completion or manual page names it.
 const COMPILER_VERB: &str = "compile-component";
 
 fn main() -> ExitCode {
@@ -71,7 +72,7 @@ fn dispatch(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
         Verb::Artifacts(args) => inspect::artifacts(invocation, args),
         Verb::Seal(args) => inspect::seal(invocation, &args.job),
         Verb::Ledger(verb) => ledger::ledger(invocation, verb),
-        Verb::Config(_) | Verb::Doctor | Verb::Completions(_) | Verb::Man(_) | Verb::Compile => {
+        Verb::Config(_) | Verb::Doctor | Verb::Completions(_) | Verb::Man(_) => {
             unreachable!("these are answered before the configuration is read")
         }
     }

@@ -68,12 +68,11 @@ pub fn load(cli: &Cli) -> Result<Loaded, ConfigError> {
 
 /// What flags say that could stand in a file too.
 pub fn flags(cli: &Cli) -> Vec<Flag> {
-    let flag = |key, flag: &str, value: String| Flag { key, flag: flag.to_owned(), value };
-    let data = cli.data.as_ref();
-    let data = data.map(|path| flag("data", "--data", path.to_string_lossy().into_owned()));
+    let flag = |key, flag: &str, value| Flag { key, flag: flag.to_owned(), value };
+    let data = cli.data.as_ref().map(|path| flag("data", "--data", path.into()));
     let level = match (cli.quiet, cli.verbose) {
-        (true, _) => Some(flag("log.filter", "--quiet", "error".to_owned())),
-        (false, true) => Some(flag("log.filter", "--verbose", "info".to_owned())),
+        (true, _) => Some(flag("log.filter", "--quiet", "error".into())),
+        (false, true) => Some(flag("log.filter", "--verbose", "info".into())),
         (false, false) => None,
     };
     let serve = match &cli.command {

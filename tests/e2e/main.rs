@@ -11,6 +11,7 @@ mod host;
 mod http;
 mod kills;
 mod ledger;
+mod operations;
 mod refusals;
 mod rollback;
 mod support;
