@@ -21,8 +21,9 @@ use hb_edge::{
     listen::{Address, TlsFiles},
     tokens::{self, TokenPolicy},
 };
-use hb_host::{Capacity, DispatchOptions, Dispatcher, Host};
+use hb_host::{AdoptTrace, Capacity, DispatchOptions, Dispatcher, Host};
 use hb_http::{Options, SelfTest, Server};
+use hb_telemetry::TraceContext;
 use hb_types::{exit, units::show_time};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -67,9 +68,7 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// What these flags say that could stand in a file too.
     pub fn flags(&self) -> Vec<Flag> {
-        let list = |items: &[String]| {
-            (!items.is_empty()).then(|| items.join(","))
-        };
+        let list = |items: &[String]| (!items.is_empty()).then(|| items.join(","));
         let yes = |is: bool| is.then(|| "true".to_owned());
         let all = [
             ("serve.listen", "--listen", list(&self.listen)),
@@ -85,7 +84,9 @@ impl ServeArgs {
             ("queue.enabled", "--queue", yes(self.queue.is_some())),
         ];
         all.into_iter()
-            .filter_map(|(key, flag, value)| Some(Flag { key, flag: flag.to_owned(), value: value? }))
+            .filter_map(|(key, flag, value)| {
+                Some(Flag { key, flag: flag.to_owned(), value: value? })
+            })
             .collect()
     }
 }
@@ -112,7 +113,13 @@ pub fn serve(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
     };
     let workers = (config.run.cpus as usize).saturating_mul(WORKERS_PER_CPU).min(WORKERS_MAX);
     let max_waiting = config.run.max_queued as usize;
-    let options = DispatchOptions { machine, workers, max_waiting };
+    let adopt_trace: AdoptTrace = Arc::new(|span, traceparent| {
+        if let Some(context) = TraceContext::read(traceparent, None) {
+            context.adopt(span);
+        }
+    });
+    let adopt_trace = config.telemetry.otlp_endpoint.is_some().then_some(adopt_trace);
+    let options = DispatchOptions { machine, workers, max_waiting, adopt_trace };
     let dispatcher = Dispatcher::start(Arc::clone(&host), options);
     let dispatcher = Arc::new(dispatcher.context("cannot start the threads that run jobs")?);
     let self_test = self_test(&host)?;
@@ -281,7 +288,8 @@ fn edge_config(config: &Config) -> anyhow::Result<EdgeConfig> {
     let serve = &config.serve;
     let directory = token::directory(config);
     let reachable = serve.listen.iter().any(|address| !address.ip().is_loopback());
-    let required = serve.auth == Auth::Required || reachable || !tokens::list(&directory)?.is_empty();
+    let required =
+        serve.auth == Auth::Required || reachable || !tokens::list(&directory)?.is_empty();
     let files = serve.tls_cert.clone().zip(serve.tls_key.clone());
     let names = serve.allowed_hosts.iter().chain(&serve.public_url).map(|name| {
         // A public URL is allowed by its name.

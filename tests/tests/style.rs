@@ -158,6 +158,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["hb-disk", "hb-files", "hb-sandbox", "hb-seal", "hb-store", "hb-types", "hb-wal"],
     ),
     ("hb-edge", &["hb-types"]),
+    ("hb-queue-folder", &["hb-api", "hb-host", "hb-types"]),
     ("hb-http", &["hb-api", "hb-edge", "hb-host", "hb-read-model", "hb-types"]),
     ("hb-doctor", &["hb-config", "hb-host", "hb-sandbox", "hb-types"]),
     (
@@ -170,6 +171,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "hb-edge",
             "hb-host",
             "hb-http",
+            "hb-queue-folder",
             "hb-sandbox",
             "hb-seal",
             "hb-store",

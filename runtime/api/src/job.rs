@@ -60,7 +60,7 @@ impl OutcomeView {
             value: None,
             raise_with: None,
         };
-        view.kind = match outcome {
+        let kind = match outcome {
             Outcome::Success => "success",
             Outcome::Exit { code } => {
                 view.code = Some(*code);
@@ -80,8 +80,8 @@ impl OutcomeView {
             Outcome::Cancelled => "cancelled",
             Outcome::Poisoned => "poisoned",
             Outcome::NotRunnable => "not-runnable",
-        }
-        .to_owned();
+        };
+        view.kind.push_str(kind);
         view
     }
 }

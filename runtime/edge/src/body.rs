@@ -273,3 +273,87 @@ impl HttpBody for Measured {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{convert::Infallible, future::poll_fn};
+
+    use super::*;
+
+    /// Ten bytes now and then.
+    struct Trickle {
+        pause: Duration,
+        next: Pin<Box<Sleep>>,
+        left: u32,
+    }
+
+    impl HttpBody for Trickle {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            if self.left == 0 {
+                return Poll::Ready(None);
+            }
+            std::task::ready!(self.next.as_mut().poll(cx));
+            self.left -= 1;
+            self.next = Box::pin(sleep(self.pause));
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"ten bytes!")))))
+        }
+    }
+
+    fn measured(pause: Duration, pieces: u32, bytes_per_second: u64) -> Measured {
+        let trickle = Trickle { pause, next: Box::pin(sleep(pause)), left: pieces };
+        let meter = Meter(Arc::new(Measures {
+            limit_bytes: AtomicU64::new(u64::MAX),
+            declared_bytes: None,
+            is_read: AtomicBool::new(false),
+            fault: OnceLock::new(),
+        }));
+        let grace = Duration::from_secs(10);
+        Measured {
+            body: Body::new(trickle),
+            meter,
+            pace: Pace { limit_bytes: u64::MAX, grace, bytes_per_second },
+            received_bytes: 0,
+            waited: Duration::ZERO,
+            waiting: None,
+        }
+    }
+
+    /// Reads to the end or the fault, and takes its time between two pieces.
+    async fn read(body: &mut Measured, between: Duration) -> Option<BodyFault> {
+        while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+            tokio::time::advance(between).await;
+        }
+        body.meter.0.fault.get().copied()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_short_waits_are_as_long_as_one() {
+        let mut body = measured(Duration::from_secs(3), 1000, 1000);
+        let fault = read(&mut body, Duration::ZERO).await;
+        let Some(BodyFault::TooSlow { waited_s, received_bytes, .. }) = fault else {
+            panic!("{fault:?}");
+        };
+        assert_eq!((waited_s, received_bytes), (10, 30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_keeps_its_pace_may_take_as_long_as_it_needs() {
+        let mut body = measured(Duration::from_secs(1), 1000, 10);
+        assert_eq!(read(&mut body, Duration::ZERO).await, None);
+        assert_eq!(body.received_bytes, 10_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_time_counts_in_which_the_client_is_waited_for() {
+        let mut body = measured(Duration::from_millis(1), 1000, 1000);
+        assert_eq!(read(&mut body, Duration::from_mins(1)).await, None);
+    }
+}

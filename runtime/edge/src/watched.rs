@@ -42,7 +42,7 @@ pub(crate) struct Watched<S: Source> {
 
 #[derive(Debug)]
 struct State<V> {
-    /// When the last look began.
+    /// When the last look began that has ended.
     looked: Instant,
     stamps: Stamps,
     value: Arc<V>,
@@ -132,19 +132,18 @@ impl<S: Source> Watched<S> {
 
     async fn look(&self) {
         let source = Arc::clone(&self.source);
-        let before = {
-            let mut state = self.state();
-            state.looked = Instant::now();
-            state.stamps.clone()
-        };
+        let begun = Instant::now();
+        let before = self.state().stamps.clone();
         let look = move || {
             let stamps = Stamps::of(&source.paths());
             if before.is_same(&stamps) { None } else { Some((source.reload(), stamps)) }
         };
         // A task of the blocking pool only fails when it panics or the runtime ends.
         let found = tokio::task::spawn_blocking(look).await.ok().flatten();
+        let mut state = self.state();
+        // Only now: whoever asks in between waits.
+        state.looked = begun;
         if let Some((value, stamps)) = found {
-            let mut state = self.state();
             state.stamps = stamps;
             if let Some(value) = value {
                 state.value = Arc::new(value);
@@ -163,5 +162,58 @@ impl<S: Source> Watched<S> {
     fn state(&self) -> MutexGuard<'_, State<S::Value>> {
         // Nothing in the critical sections can panic halfway through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_fresh_when_it_was_read_counts_as_changed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let fresh = Stamps::of(&[file.path().to_owned()]);
+        assert!(!fresh.is_same(&fresh.clone()), "a change in the same moment could not be seen");
+        let settled = Stamps { is_settled: true, ..fresh.clone() };
+        assert!(settled.is_same(&fresh));
+        std::fs::write(file.path(), "longer").unwrap();
+        assert!(!settled.is_same(&Stamps::of(&[file.path().to_owned()])));
+        let gone = file.path().to_owned();
+        drop(file);
+        assert!(!settled.is_same(&Stamps::of(&[gone])));
+    }
+
+    /// Counts how often it was read.
+    struct Counting(PathBuf, std::sync::atomic::AtomicUsize);
+
+    impl Source for Counting {
+        type Value = usize;
+
+        fn paths(&self) -> Vec<PathBuf> {
+            vec![self.0.clone()]
+        }
+
+        fn reload(&self) -> Option<usize> {
+            Some(self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1)
+        }
+    }
+
+    #[tokio::test]
+    async fn everybody_who_needs_a_fresh_value_shares_one_look() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let source = Counting(file.path().to_owned(), 0.into());
+        let watched = Arc::new(Watched::new(source, |_| Ok::<_, ()>(0)).unwrap());
+        assert_eq!(*watched.current().await, 0, "it is not time yet");
+        let asking: Vec<_> = (0..20)
+            .map(|_| {
+                let watched = Arc::clone(&watched);
+                tokio::spawn(async move { *watched.fresh().await })
+            })
+            .collect();
+        for asked in asking {
+            assert_eq!(asked.await.unwrap(), 1);
+        }
     }
 }

@@ -37,8 +37,11 @@ use crate::{
     submit::{Submission, Submitted},
 };
 
+/// Puts a span below the trace that a W3C `traceparent` names.
+pub type AdoptTrace = Arc<dyn Fn(&tracing::Span, &str) + Send + Sync>;
+
 /// How jobs are run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DispatchOptions {
     /// What jobs may take of the machine, all together.
     pub machine: Capacity,
@@ -47,6 +50,8 @@ pub struct DispatchOptions {
     pub workers: usize,
     /// Jobs that may wait; more are refused.
     pub max_waiting: usize,
+    /// Where traces are exported, how an attempt becomes part of the trace of whoever asked.
+    pub adopt_trace: Option<AdoptTrace>,
 }
 
 /// Whether jobs are started.
@@ -211,6 +216,8 @@ impl Dispatcher {
         &self,
         submission: &Submission,
     ) -> Result<(Submitted, Option<Decided>), SubmitError> {
+        let with_memory = self.shared.host.with_memory_for_origin(submission)?;
+        let submission = with_memory.as_ref().unwrap_or(submission);
         self.check_size(submission)?;
         let queued = self.shared.lock().queue.waiting();
         let max = self.shared.options.max_waiting;

@@ -7,7 +7,7 @@
 //! Invariant: the checkpoint that a job begins at is in its ledger, under the claim of an attempt and
 //! with the digest that its origin names, before its own program runs.
 
-use hb_sandbox::{Control, HostFault, PrepareError};
+use hb_sandbox::{Control, HostFault};
 use hb_store::Hold;
 use hb_types::{
     Lsn,
@@ -23,12 +23,13 @@ use crate::{
     Host,
     attempt::Attempt,
     clock, delta,
-    error::{LoadError, RunError},
+    error::{LoadError, RunError, SubmitError},
     execute::{Executed, Orders},
     journal::Urgency,
     materialise::{Materialised, Materialiser},
     observer::{Notice, Observer},
     origin::{self, OriginError},
+    submit::Submission,
 };
 
 /// A job that nothing can go on from as asked.
@@ -114,6 +115,25 @@ impl Host {
         spec.origin = Some(origin::of(self.store(), &job.spec, mark.step, mark.digest)?);
         origin::sources(self.store(), &spec, self.ceilings())?;
         Ok(spec)
+    }
+
+    /// A submission whose job reserves as much memory as the jobs need that may have to be run again
+    /// before it; `None` where it starts from its beginning or says itself what it needs.
+    pub(crate) fn with_memory_for_origin(
+        &self,
+        submission: &Submission,
+    ) -> Result<Option<Submission>, SubmitError> {
+        let spec = &submission.spec;
+        if spec.origin.is_none() || submission.terms.resources.memory_bytes != 0 {
+            return Ok(None);
+        }
+        self.check_presence(spec)?;
+        let sources = origin::sources(self.store(), spec, self.ceilings())?;
+        let specs = sources.iter().map(|source| &source.spec).chain([spec]);
+        let mut submission = submission.clone();
+        submission.terms.resources.memory_bytes =
+            specs.map(|spec| spec.limits.memory_bytes).max().unwrap_or_default();
+        Ok(Some(submission))
     }
 
     /// Sees to it that a job that goes on from another one's checkpoint holds it.
@@ -218,7 +238,7 @@ impl Host {
                 Ok(Made::Over(Executed::Ended(decided)))
             }
             Ok(Materialised::Stopped) => self.stopped(job.number, token, orders).map(Made::Over),
-            Err(RunError::NotRunnable(error)) if is_final(&error) => {
+            Err(RunError::NotRunnable(error)) if error.is_component() => {
                 let why = crate::execute::chain_of(&error);
                 not_runnable(format!("a job behind this one cannot be run here: {why}"))
             }
@@ -262,20 +282,6 @@ impl Host {
 enum Made {
     First(Box<First>),
     Over(Executed),
-}
-
-/// Whether a component that was not made ready will not be another time either.
-fn is_final(error: &PrepareError) -> bool {
-    match error {
-        PrepareError::Rejected(_)
-        | PrepareError::TooLarge(_)
-        | PrepareError::CompilerMemory(_)
-        | PrepareError::CompilerTime(_)
-        | PrepareError::CompilerDied { .. } => true,
-        PrepareError::CompilerMissing { .. }
-        | PrepareError::Cache { .. }
-        | PrepareError::Engine { .. } => false,
-    }
 }
 
 /// All that is held, as what changes from nothing.

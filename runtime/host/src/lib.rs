@@ -30,6 +30,7 @@ mod origin;
 mod output;
 mod ownership;
 mod queue;
+mod retry;
 mod schedules;
 mod spool;
 mod submit;
@@ -37,7 +38,7 @@ mod verify;
 mod view;
 
 pub use decide::Decided;
-pub use dispatch::{DispatchFigures, DispatchOptions, Dispatcher, Mode, NotRunning};
+pub use dispatch::{AdoptTrace, DispatchFigures, DispatchOptions, Dispatcher, Mode, NotRunning};
 pub use error::{
     ChangeError, DecideError, LoadError, OpenHostError, ReadOutputError, RunError, SubmitError,
     is_disk_full,
@@ -53,9 +54,10 @@ pub use live::{LiveJobs, LiveObserver, TAIL_BYTES};
 pub use observer::{Notice, Observer};
 pub use origin::{ORIGINS_MAX, OriginError};
 pub use output::{Piece, content_of};
-pub use queue::{Candidate, Capacity, PATIENCE_NS, Queue, Waiting};
-pub use schedules::{ScheduleError, check_cron, next_moment_ns};
 pub use ownership::{Ownership, is_dying, ownership};
+pub use queue::{Candidate, Capacity, PATIENCE_NS, Queue, Waiting};
+pub use retry::{RetryError, RetryFrom};
+pub use schedules::{ScheduleError, check_cron, next_moment_ns};
 pub use submit::{AddError, Submission, Submitted};
 pub use verify::{Difference, Expected, Verdict, Verifier, VerifyError};
 pub use view::{ExportError, LedgerView, public_key};

@@ -269,3 +269,107 @@ impl Session for Search<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use hb_types::{
+        capture::{ChunkSource, ContentId, Counters, NameTree},
+        job::{BlobRef, CheckpointPolicy},
+    };
+
+    use super::*;
+
+    struct Nothing;
+
+    impl ChunkSource for Nothing {
+        fn read_chunk(&self, _: ContentId, _: u32) -> io::Result<Vec<u8>> {
+            unreachable!("there are no contents")
+        }
+    }
+
+    fn capture(step: u64, state: &[u8]) -> Capture<'_> {
+        Capture {
+            step,
+            state,
+            counters: Counters::default(),
+            contents: Vec::new(),
+            names: NameTree::new(),
+            progress: Progress::default(),
+            source: &Nothing,
+        }
+    }
+
+    fn source(step: u64, checkpoint: Digest) -> Source {
+        let spec = JobSpec {
+            component: BlobRef { digest: Digest::of(b""), len_bytes: 0 },
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            stdin: None,
+            inputs: BTreeMap::new(),
+            limits: Limits::default(),
+            seed: 0,
+            start_ns: 0,
+            origin: None,
+            checkpoints: CheckpointPolicy::Never,
+            max_crashes: 1,
+            labels: BTreeMap::new(),
+        };
+        Source { spec, job_hash: Digest::of(b"job"), step, checkpoint }
+    }
+
+    fn search<'a>(source: &'a Source, tell: &'a mut (dyn FnMut(Notice) + Send)) -> Search<'a> {
+        Search {
+            source,
+            base: None,
+            scratch: &tempfile::tempfile,
+            restored: false,
+            sequence: 0,
+            told_at: None,
+            tell,
+            made: None,
+            missed: None,
+            given_up: false,
+        }
+    }
+
+    /// What is found when these are saved, one after the other, and `b` at step 2 is looked for.
+    fn found(saves: &[(u64, &str)]) -> (Vec<Saved>, bool, Option<String>) {
+        let wanted = Spooled::of(&capture(2, b"b"), tempfile::tempfile().unwrap()).unwrap();
+        let source = source(2, wanted.digest);
+        let mut tell = |_| ();
+        let mut search = search(&source, &mut tell);
+        let save =
+            |(step, state): &(u64, &str)| search.save(&capture(*step, state.as_bytes())).unwrap();
+        let answers = saves.iter().map(save).collect();
+        (answers, search.made.is_some(), search.missed.map(|missed| missed.to_string()))
+    }
+
+    #[test]
+    fn a_checkpoint_is_found_at_every_place_of_its_step() {
+        let (saved, made, _) = found(&[(1, "a"), (2, "x"), (2, "b")]);
+        assert_eq!(saved, [Saved::Continue(1), Saved::Continue(2), Saved::Stop]);
+        assert!(made);
+    }
+
+    #[test]
+    fn a_run_that_passed_the_step_is_given_up() {
+        let (saved, made, missed) = found(&[(1, "a"), (3, "b")]);
+        assert_eq!((saved[1], made), (Saved::Stop, false));
+        assert_eq!(missed.unwrap(), "the job saved next at step 3");
+        let (_, made, missed) = found(&[(2, "x"), (3, "b")]);
+        assert!(!made && missed.unwrap().contains("what the job holds there is"));
+    }
+
+    #[test]
+    fn a_run_is_told_of_a_bounded_number_of_times() {
+        let source = source(100_000, Digest::of(b"held"));
+        let mut told = 0;
+        let mut tell = |_| told += 1;
+        let mut search = search(&source, &mut tell);
+        let due = (0..=source.step).filter(|step| search.due(*step)).count();
+        assert_eq!((due, told), (1, 101));
+    }
+}

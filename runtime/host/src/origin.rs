@@ -147,3 +147,60 @@ pub(crate) fn of(
     let spec_blob = BlobRef { digest: store.put(&json)?, len_bytes };
     Ok(Origin { spec: spec_blob, job_hash: spec.hash(), step, checkpoint, needs })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use hb_disk::SimulatedDisk;
+    use hb_types::job::{CheckpointPolicy, DEFAULT_START_NS};
+
+    use super::*;
+
+    fn spec(origin: Option<Origin>) -> JobSpec {
+        JobSpec {
+            component: BlobRef { digest: Digest::of(b"component"), len_bytes: 9 },
+            arguments: vec!["job".to_owned()],
+            environment: Vec::new(),
+            stdin: None,
+            inputs: BTreeMap::new(),
+            limits: Limits::default(),
+            seed: 0,
+            start_ns: DEFAULT_START_NS,
+            origin,
+            checkpoints: CheckpointPolicy::Never,
+            max_crashes: 1,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_row_of_jobs_is_read_oldest_first_and_is_bounded() {
+        let store = Store::open(Arc::new(SimulatedDisk::new())).unwrap();
+        let ceilings = Limits::ceilings();
+        let mut last = spec(None);
+        for step in 1..=ORIGINS_MAX as u64 {
+            last = spec(Some(of(&store, &last, step, Digest::of(b"held")).unwrap()));
+            let found = sources(&store, &last, &ceilings).unwrap();
+            assert_eq!(found.len() as u64, step);
+            assert!(found.iter().map(|source| source.step).eq(1..=step));
+            assert!(found[0].spec.origin.is_none());
+            // Each blob stands there once, however long the row.
+            assert_eq!(last.origin.as_ref().unwrap().needs.len() as u64, step);
+        }
+        let one_more = spec(Some(of(&store, &last, 99, Digest::of(b"held")).unwrap()));
+        let error = sources(&store, &one_more, &ceilings).unwrap_err();
+        assert!(matches!(error, OriginError::TooDeep), "{error}");
+    }
+
+    #[test]
+    fn a_source_that_asks_for_more_than_is_allowed_here_is_refused() {
+        let store = Store::open(Arc::new(SimulatedDisk::new())).unwrap();
+        let mut greedy = spec(None);
+        greedy.limits.memory_bytes = 1 << 40;
+        let fork = spec(Some(of(&store, &greedy, 1, Digest::of(b"held")).unwrap()));
+        let error = sources(&store, &fork, &Limits::ceilings()).unwrap_err();
+        assert!(matches!(error, OriginError::Invalid(_)), "{error}");
+    }
+}

@@ -82,7 +82,7 @@ impl World {
         let bell = Arc::new(Bell::default());
         host.listen(bell.clone());
         let machine = Capacity { cpu_milli: 2000, memory_bytes: 8 << 30 };
-        let options = DispatchOptions { machine, workers: 8, max_waiting };
+        let options = DispatchOptions { machine, workers: 8, max_waiting, adopt_trace: None };
         Self { dispatcher: Dispatcher::start(host, options).unwrap(), bell }
     }
 

@@ -28,9 +28,7 @@ use crate::{
 const PIECES: usize = 8;
 
 fn parse(digest: &str) -> Result<Digest, Problem> {
-    digest
-        .parse()
-        .map_err(|error| Problem::new(&codes::BAD_REQUEST, format!("{error}")))
+    digest.parse().map_err(|error| Problem::new(&codes::BAD_REQUEST, format!("{error}")))
 }
 
 /// Writes a body to the store; the digest and length of what came.
@@ -73,14 +71,12 @@ async fn write(app: &App, body: Body) -> Result<BlobRef, Failed> {
     }
     drop(sender);
     let written = writer.await.map_err(|error| Problem::internal(&error))??;
-    match (written, broken) {
-        (Some(blob), None) => Ok(blob),
-        // Where the body was too large or too slow, the edge says so instead.
-        (_, Some(_)) | (None, None) => {
-            let detail = "the body broke off before its end: send it again";
-            Err(Failed(Problem::new(&codes::BAD_REQUEST, detail)))
-        }
+    if let (Some(blob), None) = (written, broken) {
+        return Ok(blob);
     }
+    // Where the body was too large or too slow, the edge says so instead.
+    let detail = "the body broke off before its end: send it again";
+    Err(Failed(Problem::new(&codes::BAD_REQUEST, detail)))
 }
 
 fn created(blob: BlobRef) -> Response {
@@ -173,9 +169,7 @@ pub(crate) async fn get(
     let named = Named { digest: &text, file_name: &text, media_type: "application/octet-stream" };
     let read = move |offset| {
         let mut bytes = vec![0; 64 * 1024];
-        let count = file
-            .read_at(&mut bytes, offset)
-            .map_err(|error| Problem::internal(&error))?;
+        let count = file.read_at(&mut bytes, offset).map_err(|error| Problem::internal(&error))?;
         bytes.truncate(count);
         Ok(bytes)
     };

@@ -34,14 +34,18 @@ fn wanted(headers: &HeaderMap, len_bytes: u64) -> Result<Option<Range<u64>>, Pro
     let range = match (number(first), number(last)) {
         (Some(first), Some(last)) if first <= last => first..last.saturating_add(1).min(len_bytes),
         (Some(first), None) if last.trim().is_empty() => first..len_bytes,
-        (None, Some(count)) if first.trim().is_empty() => len_bytes.saturating_sub(count)..len_bytes,
+        (None, Some(count)) if first.trim().is_empty() => {
+            len_bytes.saturating_sub(count)..len_bytes
+        }
         _ => return Ok(None),
     };
     if range.is_empty() {
         let detail = format!("there are {len_bytes} bytes, the range {spec} holds none of them");
         let value = HeaderValue::from_str(&format!("bytes */{len_bytes}"));
         let value = value.expect("digits are a header value");
-        return Err(Problem::new(&codes::RANGE_NOT_SATISFIABLE, detail).header(CONTENT_RANGE, value));
+        return Err(
+            Problem::new(&codes::RANGE_NOT_SATISFIABLE, detail).header(CONTENT_RANGE, value)
+        );
     }
     Ok(Some(range))
 }
@@ -154,6 +158,9 @@ mod tests {
 
     #[test]
     fn a_name_that_a_guest_chose_stays_inside_its_quotes() {
-        assert_eq!(disposition("a\"; x\r\n/b"), "attachment; filename=\"a__ x__ _b\"".replace("x__ _", "x____").replace(" x", "_x"));
+        assert_eq!(
+            disposition("a\"; x\r\n/b"),
+            "attachment; filename=\"a__ x__ _b\"".replace("x__ _", "x____").replace(" x", "_x")
+        );
     }
 }

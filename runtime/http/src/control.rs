@@ -2,13 +2,22 @@
 //!
 //! Owns: what each answers. Knows nothing of how they are done.
 
-use axum::{extract::State, http::StatusCode, response::{IntoResponse, Response}};
-use hb_api::{job::{HoldRequest, JobView}, status::HostStatus};
-use hb_edge::{extract::{Json, Path}, trace::AuditSubject};
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use hb_api::{
+    job::{HoldRequest, JobView},
+    status::HostStatus,
+};
+use hb_edge::{
+    extract::{Json, Path},
+    trace::AuditSubject,
+};
 use tokio::task::block_in_place;
 
 use crate::{error::Failed, jobs::durable, state::App, status::status_of};
-
 
 async fn changed(app: &App, name: &str) -> Result<Response, Failed> {
     let job = app.job(name)?;

@@ -7,8 +7,8 @@ use std::error::Error;
 use hb_api::manifest::ManifestError;
 use hb_edge::{Problem, codes};
 use hb_host::{
-    ChangeError, DecideError, LoadError, OriginError, ReadOutputError, RunError, ScheduleError, StoreError,
-    SubmitError, is_disk_full,
+    ChangeError, DecideError, LoadError, OriginError, ReadOutputError, RunError, ScheduleError,
+    StoreError, SubmitError, is_disk_full,
 };
 use hb_read_model::ReadModelError;
 use hb_types::{Digest, job::InvalidSpec};
@@ -192,9 +192,7 @@ impl From<ReadOutputError> for Failed {
 impl From<ReadModelError> for Failed {
     fn from(error: ReadModelError) -> Self {
         Self(match &error {
-            ReadModelError::Filter(filter) => {
-                Problem::new(&codes::BAD_REQUEST, filter.to_string())
-            }
+            ReadModelError::Filter(filter) => Problem::new(&codes::BAD_REQUEST, filter.to_string()),
             ReadModelError::TooSlow { .. } => {
                 Problem::new(&codes::NOT_READY, error.to_string()).retry_after(RETRY_AFTER_S)
             }

@@ -30,12 +30,7 @@ use hb_edge::{
     extract::{Path, Query},
 };
 use hb_host::{Piece, Stream};
-use hb_types::{
-    Lsn,
-    capture::Progress,
-    event::JobNumber,
-    history::JobEvent,
-};
+use hb_types::{Lsn, capture::Progress, event::JobNumber, history::JobEvent};
 use serde::Deserialize;
 use tokio::task::block_in_place;
 

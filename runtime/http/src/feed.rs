@@ -270,12 +270,12 @@ fn row_of(job: &Job, durable: Lsn) -> JobRow {
     let conclusion = job.conclusion.as_ref().filter(|conclusion| conclusion.lsn <= durable);
     let seal = job.seal.as_ref().filter(|kept| kept.lsn <= durable);
     let attempts = job.attempts.partition_point(|attempt| attempt.token <= durable);
-    let crashed = |attempt: &&Attempt| {
+    let died = |attempt: &&Attempt| {
         attempt.stopped.as_ref().is_some_and(|stopped| {
             stopped.lsn <= durable && stopped.why == Stop::Interrupted(Interruption::HostCrashed)
         })
     };
-    let crashes = job.attempts.iter().filter(crashed).count();
+    let crashes = job.attempts.iter().filter(died).count();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     JobRow {
         number: job.number,
@@ -303,7 +303,8 @@ fn row_of(job: &Job, durable: Lsn) -> JobRow {
 fn phase_at(job: &Job, durable: Lsn) -> Phase {
     let events = job.events_after(0, usize::MAX);
     let durable = events.iter().take_while(|event| event.lsn <= durable);
-    let newest = durable.filter(|event| !matches!(event.what, Happening::Held | Happening::Released));
+    let newest =
+        durable.filter(|event| !matches!(event.what, Happening::Held | Happening::Released));
     match newest.last().map(|event| &event.what) {
         Some(Happening::Scheduled | Happening::Interrupted { .. } | Happening::Retried { .. }) => {
             Phase::Scheduled

@@ -13,13 +13,12 @@ use hb_edge::{
     extract::{Json, Path},
     tokens::Principal,
 };
-use hb_host::{ForkError, Submission};
+use hb_host::{ForkError, RetryError, RetryFrom, Submission};
 use hb_types::{
     Digest,
     job::{BlobRef, JobSpec},
     ledger::Job,
     limits::Limits,
-    state::Phase,
     terms::Terms,
 };
 use tokio::task::block_in_place;
@@ -45,6 +44,24 @@ impl From<ForkError> for Failed {
     }
 }
 
+impl From<RetryError> for Failed {
+    fn from(error: RetryError) -> Self {
+        match error {
+            RetryError::Fork(error) => error.into(),
+            RetryError::Load(error) => error.into(),
+            RetryError::NoSuchJob { .. } => {
+                Self(Problem::new(&codes::JOB_NOT_FOUND, error.to_string()))
+            }
+            RetryError::NotOver { .. } => {
+                Self(Problem::new(&codes::NOT_ENDED_YET, error.to_string()))
+            }
+            RetryError::Succeeded { .. } => {
+                Self(Problem::new(&codes::ALREADY_SO, error.to_string()))
+            }
+        }
+    }
+}
+
 /// Run a job that failed or was cancelled again, as a new job.
 #[utoipa::path(post, path = "/v1/jobs/{job}/retry", tag = "jobs", request_body = RetryRequest,
     params(("job" = String, Path, description = "a job id, or a job's number")),
@@ -57,24 +74,14 @@ pub(crate) async fn retry(
     Json(asked): Json<RetryRequest>,
 ) -> Result<Response, Failed> {
     let job = app.durable_job(&name).await?;
-    match job.state.phase {
-        Phase::Failed | Phase::Cancelled => {}
-        Phase::Completed | Phase::Sealed => {
-            let detail = format!("job {} ended with success: submit it again with `rerun`", job.job_id);
-            return Err(Failed(Problem::new(&codes::ALREADY_SO, detail)));
-        }
-        Phase::Received | Phase::Scheduled | Phase::Running => {
-            let detail = format!("job {} is {}", job.job_id, job.state.phase.name());
-            return Err(Failed(Problem::new(&codes::NOT_ENDED_YET, detail)));
-        }
-    }
-    let limits = read_limits(&job.spec.limits, &asked.limits)?;
-    let spec = if asked.from_checkpoint {
-        block_in_place(|| app.host().fork_spec(job.number, None, |spec| spec.limits = limits))?
-    } else {
-        JobSpec { limits, ..job.spec.clone() }
-    };
-    accept(&app, &successor(&app, &job, None, "retry", spec, &principal)).await
+    let from =
+        if asked.from_checkpoint { RetryFrom::NewestCheckpoint } else { RetryFrom::Beginning };
+    let mut submission = block_in_place(|| app.host().retry_submission(job.number, from))?;
+    submission.spec.limits = read_limits(&job.spec.limits, &asked.limits)?;
+    submission.terms.submitted_by = Some(principal.name.to_string());
+    // Two who retry at once would be given the same name, and are then one.
+    submission.rerun = false;
+    accept(&app, &submission).await
 }
 
 /// Go on from a checkpoint of a job, with other arguments, environment, limits, or another component,
@@ -91,11 +98,10 @@ pub(crate) async fn fork(
 ) -> Result<Response, Failed> {
     let job = app.durable_job(&name).await?;
     let changes = Changes::read(&app, &asked, &job.spec.limits)?;
-    let spec = block_in_place(|| {
-        app.host().fork_spec(job.number, asked.at, |spec| changes.apply(spec))
-    })?;
+    let spec =
+        block_in_place(|| app.host().fork_spec(job.number, asked.at, |spec| changes.apply(spec)))?;
     let job_id = asked.job_id.clone();
-    accept(&app, &successor(&app, &job, job_id, "fork", spec, &principal)).await
+    accept(&app, &successor(&app, &job, job_id, spec, &principal)).await
 }
 
 /// What a fork changes, read and looked up.
@@ -151,16 +157,17 @@ fn successor(
     app: &App,
     job: &Job,
     job_id: Option<String>,
-    how: &str,
     spec: JobSpec,
     principal: &Principal,
 ) -> Submission {
     let stem: String = job.job_id.chars().take(100).collect();
     let free = || {
-        let names = (1u64..).map(|number| format!("{stem}-{how}-{number}"));
+        let names = (1u64..).map(|number| format!("{stem}-fork-{number}"));
         app.host().with_ledger(|ledger| {
             let mut names = names;
-            names.find(|name| ledger.by_id(name).is_none()).expect("there are more numbers than jobs")
+            names
+                .find(|name| ledger.by_id(name).is_none())
+                .expect("there are more numbers than jobs")
         })
     };
     let terms = Terms {

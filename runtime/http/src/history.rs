@@ -75,30 +75,33 @@ pub(crate) async fn follow_all(
     let after = from.map_or_else(|| app.feed.fed(), |position| position.lsn);
     let fed = app.feed.subscribe();
     let shutdown = shutdown.0;
-    let batches = stream::unfold((app, after, fed, shutdown), |(app, mut after, mut fed, shutdown)| async move {
-        loop {
-            fed.mark_unchanged();
-            let lines = match block_in_place(|| app.feed.lines_after(after, LINES)) {
-                Ok(lines) => lines,
-                Err(error) => {
-                    tracing::warn!(%error, "an event stream broke off");
-                    return None;
-                }
-            };
-            if let Some(last) = lines.last() {
-                after = last.lsn;
-                let event = |line: &crate::feed::Line| {
-                    let position = Position { lsn: line.lsn, output: None };
-                    sse::event(&line.kind, position, &line.json)
+    let batches = stream::unfold(
+        (app, after, fed, shutdown),
+        |(app, mut after, mut fed, shutdown)| async move {
+            loop {
+                fed.mark_unchanged();
+                let lines = match block_in_place(|| app.feed.lines_after(after, LINES)) {
+                    Ok(lines) => lines,
+                    Err(error) => {
+                        tracing::warn!(%error, "an event stream broke off");
+                        return None;
+                    }
                 };
-                let batch = lines.iter().map(event).collect();
-                return Some((batch, (app, after, fed, shutdown)));
+                if let Some(last) = lines.last() {
+                    after = last.lsn;
+                    let event = |line: &crate::feed::Line| {
+                        let position = Position { lsn: line.lsn, output: None };
+                        sse::event(&line.kind, position, &line.json)
+                    };
+                    let batch = lines.iter().map(event).collect();
+                    return Some((batch, (app, after, fed, shutdown)));
+                }
+                tokio::select! {
+                    changed = fed.changed() => changed.ok()?,
+                    () = shutdown.requested() => return None,
+                }
             }
-            tokio::select! {
-                changed = fed.changed() => changed.ok()?,
-                () = shutdown.requested() => return None,
-            }
-        }
-    });
+        },
+    );
     Ok(sse::answer(batches))
 }

@@ -62,8 +62,9 @@ pub(crate) async fn submit(
     headers: HeaderMap,
     Json(manifest): Json<Manifest>,
 ) -> Result<Response, Failed> {
-    let resolved =
-        block_in_place(|| manifest.resolve(|digest| Ok::<_, Failed>(app.host().blob_len(digest)?)))?;
+    let resolved = block_in_place(|| {
+        manifest.resolve(|digest| Ok::<_, Failed>(app.host().blob_len(digest)?))
+    })?;
     let mut submission = Submission {
         job_id: resolved.job_id,
         name_hint: resolved.name_hint,
@@ -261,7 +262,9 @@ fn in_queue(waiting: &Waiting, job: &Job) -> (&'static str, String) {
         ),
         Waiting::Turn { ahead } => (
             "turn",
-            format!("others go first: {ahead} jobs in its own queue, and the turns of other queues"),
+            format!(
+                "others go first: {ahead} jobs in its own queue, and the turns of other queues"
+            ),
         ),
     }
 }

@@ -23,9 +23,9 @@ mod openapi;
 mod output;
 mod schedules;
 mod server;
+mod sse;
 mod state;
 mod status;
-mod sse;
 
 pub use hub::Hub;
 pub use openapi::openapi;

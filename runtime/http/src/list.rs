@@ -6,7 +6,11 @@ use axum::{extract::State, http::Uri};
 use hb_api::job::{JobPage, JobRow};
 use hb_edge::{Problem, codes, extract::Json};
 use hb_read_model::{Filter, HexPrefix, IdMatch, LabelMatch};
-use hb_types::{state::Phase, text::printable, units::{parse_time_ns, show_time}};
+use hb_types::{
+    state::Phase,
+    text::printable,
+    units::{parse_time_ns, show_time},
+};
 use tokio::task::block_in_place;
 
 use crate::{error::Failed, state::App};
@@ -37,9 +41,8 @@ const PAGE: usize = 100;
 pub(crate) async fn list(State(app): State<App>, uri: Uri) -> Result<Json<JobPage>, Failed> {
     let asked = Asked::read(uri.query().unwrap_or_default())?;
     let as_of = app.feed.fed();
-    let page = block_in_place(|| {
-        app.read_model.query(&asked.filter, asked.cursor.as_ref(), asked.limit)
-    })?;
+    let page =
+        block_in_place(|| app.read_model.query(&asked.filter, asked.cursor.as_ref(), asked.limit))?;
     Ok(Json(JobPage {
         jobs: page.jobs.into_iter().map(row).collect(),
         next: page.next.map(|cursor| cursor.to_string()),
@@ -95,7 +98,8 @@ impl Asked {
             "state" => {
                 let phase = Phase::ALL.into_iter().find(|p| p.name().eq_ignore_ascii_case(value));
                 let names = Phase::ALL.map(Phase::name).join(", ");
-                let phase = phase.ok_or_else(|| wrong(name, &format!("one of {names} expected")))?;
+                let phase =
+                    phase.ok_or_else(|| wrong(name, &format!("one of {names} expected")))?;
                 filter.phases.insert(phase);
             }
             "q" => {
@@ -121,13 +125,14 @@ impl Asked {
             "ended_before" => filter.ended.before_ns = Some(time()?),
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=1000).contains(limit));
-                self.limit = limit.ok_or_else(|| wrong(name, "a number from 1 to 1000 expected"))?;
+                self.limit =
+                    limit.ok_or_else(|| wrong(name, "a number from 1 to 1000 expected"))?;
             }
             "cursor" => {
                 let cursor = value.parse();
-                self.cursor = Some(cursor.map_err(
-                    |error: hb_read_model::InvalidCursor| wrong(name, &error.to_string()),
-                )?);
+                self.cursor = Some(cursor.map_err(|error: hb_read_model::InvalidCursor| {
+                    wrong(name, &error.to_string())
+                })?);
             }
             _ => return Err(wrong(name, "there is no such parameter here")),
         }

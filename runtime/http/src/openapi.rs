@@ -1,4 +1,4 @@
-//! The interface as OpenAPI 3.1, made from the handlers themselves, and a page to browse it.
+//! The interface as `OpenAPI` 3.1, made from the handlers themselves, and a page to browse it.
 //!
 //! Owns: the list of all routes. A handler that is not in the list is not served, so the document is
 //! complete. The page needs nothing from elsewhere and runs no script.
@@ -22,8 +22,8 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    blobs, control, events, fork, history, jobs, list, metrics, output, schedules,
-    state::App, status,
+    blobs, control, events, fork, history, jobs, list, metrics, output, schedules, state::App,
+    status,
 };
 
 #[derive(OpenApi)]

@@ -17,7 +17,11 @@ use hb_edge::{
     extract::{Json, Path, Query},
 };
 use hb_host::{Piece, Stream, content_of};
-use hb_types::{Digest, ledger::{Conclusion, Job}, text::printable};
+use hb_types::{
+    Digest,
+    ledger::{Conclusion, Job},
+    text::printable,
+};
 use serde::Deserialize;
 use tokio::task::block_in_place;
 
@@ -100,7 +104,8 @@ async fn printed(
     };
     let named = Named { digest: &digest, file_name: &file_name, media_type: TEXT };
     let host = Arc::clone(app.host());
-    let read = move |offset| match host.read_output(job.number, stream, offset, PIECE_BYTES, false) {
+    let read = move |offset| match host.read_output(job.number, stream, offset, PIECE_BYTES, false)
+    {
         Ok(Piece::Bytes { bytes, .. }) => Ok(bytes),
         Ok(Piece::NotYet | Piece::End) => Ok(Vec::new()),
         Err(error) => Err(Failed::from(error).0),
@@ -151,7 +156,8 @@ fn followed(app: App, job: &Job, stream: Stream, shutdown: Shutdown) -> Response
 
 fn conclusion(job: &Job) -> Result<&Conclusion, Problem> {
     job.conclusion.as_ref().ok_or_else(|| {
-        let detail = format!("job {} is {}: it has no outcome yet", job.job_id, job.state.phase.name());
+        let detail =
+            format!("job {} is {}: it has no outcome yet", job.job_id, job.state.phase.name());
         Problem::new(&codes::NOT_ENDED_YET, detail)
     })
 }

@@ -93,8 +93,7 @@ impl Server {
             tracing::info!(%reason, "the read model is made from the ledger");
         }
         let read_model = Arc::new(read_model);
-        let feed =
-            Arc::new(Feed::new(Arc::clone(host), Arc::clone(&hub), Arc::clone(&read_model)));
+        let feed = Arc::new(Feed::new(Arc::clone(host), Arc::clone(&hub), Arc::clone(&read_model)));
         let feeder = Mutex::new(Some(feed.spawn()?));
         let metrics = exporter();
         metrics::describe();

@@ -60,8 +60,7 @@ pub(crate) fn status_of(app: &App) -> HostStatus {
     };
     let counts = app.read_model.counts_by_phase().unwrap_or_default();
     let last_event = app.feed.last_line();
-    let last_event =
-        last_event.and_then(|line| serde_json::from_str::<EventView>(&line.json).ok());
+    let last_event = last_event.and_then(|line| serde_json::from_str::<EventView>(&line.json).ok());
     let started_ns = host.started_ns();
     HostStatus {
         status: status.to_owned(),

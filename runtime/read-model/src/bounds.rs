@@ -31,14 +31,14 @@ pub(crate) const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 pub(crate) const READER_CACHE_KIB: i64 = 8 << 10;
 
 /// Page cache of the writing connection, in KiB: the newest pages of every index fit.
-pub(crate) const WRITER_CACHE_KIB: i64 = 64 << 10;
+pub(crate) const WRITER_CACHE_KIB: i64 = 32 << 10;
 
 /// Postings that are held between two writes of them, about 600 B each.
 pub(crate) const MAX_HELD_POSTINGS: usize = 16 << 10;
 
 /// Where `SQLite`'s own log is cut by force, in bytes. It comes to this only when readers overlap
 /// without a pause, since none of them waits for more than [`ANSWER_TIME`].
-pub(crate) const MAX_SIDE_LOG_BYTES: u64 = 256 << 20;
+pub const MAX_SIDE_LOG_BYTES: u64 = 256 << 20;
 
 /// Prepared statements that a connection keeps; there are about thirty different ones.
 pub(crate) const MAX_STATEMENTS: usize = 64;

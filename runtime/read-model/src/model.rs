@@ -35,11 +35,13 @@ pub struct Options {
     pub readers: usize,
     /// How long a question may take, waiting included.
     pub answer_time: Duration,
+    /// Where `SQLite`'s own log is cut by force, in bytes.
+    pub max_side_log_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { readers: READERS, answer_time: ANSWER_TIME }
+        Self { readers: READERS, answer_time: ANSWER_TIME, max_side_log_bytes: MAX_SIDE_LOG_BYTES }
     }
 }
 
@@ -49,6 +51,7 @@ impl Default for Options {
 pub struct ReadModel {
     path: PathBuf,
     ledger: [u8; 16],
+    max_side_log_bytes: u64,
     applied: AtomicU64,
     /// `None` after a clearing that failed half-way.
     writer: Mutex<Option<Connection>>,
@@ -88,6 +91,7 @@ impl ReadModel {
         let model = Self {
             path: path.to_owned(),
             ledger,
+            max_side_log_bytes: options.max_side_log_bytes,
             applied: AtomicU64::new(meta.applied),
             writer: Mutex::new(Some(connection)),
             readers: Readers::new(path.to_owned(), options.readers, options.answer_time),
@@ -216,12 +220,12 @@ impl ReadModel {
     /// overlap without a pause would let it grow for ever, so in the end they wait once.
     fn bound_side_log(&self, connection: &Connection) -> Result<(), ReadModelError> {
         let len_bytes = fs::metadata(side_log(&self.path)).map_or(0, |found| found.len());
-        if len_bytes <= MAX_SIDE_LOG_BYTES {
+        if len_bytes <= self.max_side_log_bytes {
             return Ok(());
         }
         let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         connection
-            .pragma_query(None, "wal_checkpoint(TRUNCATE)", |_| Ok(()))
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .map_err(|error| Fault::from(error).while_doing("cut the log of the read model", 0))
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     error::{Fault, is_damage},
     meta::Meta,
     schema,
+    stored::from_sql,
 };
 
 /// Whether a read model goes on where it stopped.
@@ -107,6 +108,13 @@ fn existing(path: &Path, ledger: [u8; 16]) -> Result<Result<Connection, FreshRea
     if !is_ours || number("user_version")? != schema::version() {
         return Ok(Err(FreshReason::OtherVersion));
     }
+    // `SQLite` reads a last page that was cut off as if zeros followed.
+    let page_bytes: u64 =
+        from_sql(connection.pragma_query_value(None, "page_size", |row| row.get(0))?)?;
+    let len_bytes = fs::metadata(path).map_or(0, |found| found.len());
+    if !len_bytes.is_multiple_of(page_bytes) {
+        return Err(Fault::Damaged(format!("{len_bytes} bytes are not whole pages")));
+    }
     let found: Vec<u8> =
         connection.query_row("SELECT ledger FROM meta WHERE id = 1", [], |row| row.get(0))?;
     if found != ledger {
@@ -150,7 +158,7 @@ pub fn connect(path: &Path, cache_kib: i64) -> Result<Connection, Fault> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.set_prepared_statement_cache_capacity(MAX_STATEMENTS);
     // Only recovery and the cutting of SQLite's log ever make anyone wait, and not for long.
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(Duration::from_secs(1))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.pragma_update(None, "cache_size", -cache_kib)?;

@@ -36,9 +36,9 @@ const FEW: u32 = 32;
 pub const BY_HASH: &str = "SELECT slot FROM job INDEXED BY job_by_hash \
     WHERE block = ?1 AND substr(job_hash, 1, 6) BETWEEN ?2 AND ?3";
 pub const BY_SEAL: &str = "SELECT slot FROM job INDEXED BY job_by_seal \
-    WHERE block = ?1 AND seal IS NOT NULL AND substr(seal, 1, 6) BETWEEN ?2 AND ?3";
+    WHERE block = ?1 AND substr(seal, 1, 6) BETWEEN ?2 AND ?3";
 pub const BY_END: &str = "SELECT slot FROM job INDEXED BY job_by_end \
-    WHERE block = ?1 AND ended_ns IS NOT NULL AND ended_ns BETWEEN ?2 AND ?3";
+    WHERE block = ?1 AND ended_ns BETWEEN ?2 AND ?3";
 /// Without an index: jobs of one block were received at about the same time, so only the blocks
 /// at the ends of a range are ever looked at.
 pub const BY_RECEIPT: &str =
@@ -217,4 +217,56 @@ fn slots(
         bits.insert(offset_of(slot));
     }
     Ok(bits)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rusqlite::params_from_iter;
+
+    use super::*;
+    use crate::{blocks, history, postings, query, stored};
+
+    /// How `SQLite` means to answer a statement.
+    fn way(connection: &Connection, sql: &str) -> String {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let parameters = params_from_iter(vec![0; statement.parameter_count()]);
+        let steps = statement.query_map(parameters, |row| row.get::<_, String>(3)).unwrap();
+        steps.map(Result::unwrap).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn no_question_walks_a_table_or_sorts() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = crate::open::create(&directory.path().join("x"), [0; 16]).unwrap();
+        for (sql, expected) in [
+            (
+                BY_HASH,
+                "SEARCH job USING COVERING INDEX job_by_hash (block=? AND <expr>>? AND <expr><?)",
+            ),
+            (
+                BY_SEAL,
+                "SEARCH job USING COVERING INDEX job_by_seal (block=? AND <expr>>? AND <expr><?)",
+            ),
+            (
+                BY_END,
+                "SEARCH job USING COVERING INDEX job_by_end (block=? AND ended_ns>? AND ended_ns<?)",
+            ),
+            (BY_RECEIPT, "SEARCH job USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+            (blocks::BLOCKS_DOWN, "SEARCH block USING INTEGER PRIMARY KEY (rowid<?)"),
+            (postings::GET_POSTING, "SEARCH posting USING INTEGER PRIMARY KEY (rowid=?)"),
+            (postings::GET_FACET, "SEARCH facet USING PRIMARY KEY (name=?)"),
+            (query::SLOT_BEFORE, "SEARCH job USING COVERING INDEX job_by_number (number<?)"),
+            (stored::JOB_BY_SLOT, "SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"),
+            (stored::JOB_BY_NUMBER, "SEARCH job USING INDEX job_by_number (number=?)"),
+            (
+                stored::JOBS_BY_END,
+                "SEARCH job USING INDEX final_job_by_end ((ended_ns,number)>(?,?) AND ended_ns<?)",
+            ),
+            (history::EVENTS, "SEARCH event USING INTEGER PRIMARY KEY (rowid>?)"),
+            (history::EVENTS_OF_JOB, "SEARCH event USING INDEX event_by_job (job=? AND rowid>?)"),
+        ] {
+            assert_eq!(way(&connection, sql), expected, "{sql}");
+        }
+    }
 }

@@ -19,11 +19,11 @@ use crate::{
 /// of one block lie together.
 const FACET_BITS: u32 = 40;
 
-const GET_POSTING: &str = "SELECT slots FROM posting WHERE place = ?1";
+pub const GET_POSTING: &str = "SELECT slots FROM posting WHERE place = ?1";
 const PUT_POSTING: &str = "INSERT INTO posting (place, slots) VALUES (?1, ?2) \
                            ON CONFLICT (place) DO UPDATE SET slots = ?2";
 const DROP_POSTING: &str = "DELETE FROM posting WHERE place = ?1";
-const GET_FACET: &str = "SELECT id, jobs FROM facet WHERE name = ?1";
+pub const GET_FACET: &str = "SELECT id, jobs FROM facet WHERE name = ?1";
 const PUT_FACET: &str = "INSERT INTO facet (name, id, jobs) VALUES (?1, ?2, ?3) \
                          ON CONFLICT (name) DO UPDATE SET jobs = ?3";
 const DROP_FACET: &str = "DELETE FROM facet WHERE name = ?1";

@@ -170,3 +170,67 @@ impl Drop for Lent<'_> {
         self.readers.freed.notify_one();
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::{sync::Barrier, thread};
+
+    use super::*;
+    use crate::ReadModelError;
+
+    fn readers(directory: &tempfile::TempDir, most: usize, time: Duration) -> Readers {
+        let path = directory.path().join("history.sqlite");
+        crate::open::create(&path, [0; 16]).unwrap();
+        Readers::new(path, most, time)
+    }
+
+    #[test]
+    fn a_statement_that_would_never_end_is_stopped_and_the_connection_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let readers = readers(&directory, 1, Duration::from_millis(50));
+        for _ in 0..2 {
+            let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) \
+                           SELECT count(*) FROM n";
+            let fault = readers
+                .read(|reading| Ok(reading.connection.query_row(endless, [], |_| Ok(()))?))
+                .unwrap_err();
+            let error = fault.while_doing("count for ever", readers.limit_ms());
+            assert!(matches!(error, ReadModelError::TooSlow { limit_ms: 50, .. }), "{error:?}");
+            readers.read(|reading| Ok(crate::history::totals(reading.connection)?)).unwrap();
+        }
+    }
+
+    #[test]
+    fn one_who_finds_no_free_connection_in_time_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let readers = readers(&directory, 2, Duration::from_millis(50));
+        let (both_read, refused) = (Barrier::new(3), Barrier::new(3));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let wait = |_: &Reading<'_>| {
+                        both_read.wait();
+                        refused.wait();
+                        Ok(())
+                    };
+                    readers.read(wait).unwrap();
+                });
+            }
+            both_read.wait();
+            let fault = readers.read(|_| Ok(())).unwrap_err();
+            assert!(matches!(fault, Fault::TimeIsOver), "{fault:?}");
+            refused.wait();
+        });
+        readers.read(|_| Ok(())).unwrap();
+    }
+
+    #[test]
+    fn a_reader_cannot_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let readers = readers(&directory, 1, Duration::from_secs(5));
+        let write =
+            |reading: &Reading<'_>| Ok(reading.connection.execute("DELETE FROM job", [])?);
+        readers.read(write).unwrap_err();
+    }
+}

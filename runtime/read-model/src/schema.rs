@@ -61,8 +61,8 @@ CREATE TABLE job (
 
 CREATE UNIQUE INDEX job_by_number ON job (number);
 CREATE INDEX job_by_hash ON job (block, substr(job_hash, 1, 6));
-CREATE INDEX job_by_seal ON job (block, substr(seal, 1, 6)) WHERE seal IS NOT NULL;
-CREATE INDEX job_by_end ON job (block, ended_ns) WHERE ended_ns IS NOT NULL;
+CREATE INDEX job_by_seal ON job (block, substr(seal, 1, 6));
+CREATE INDEX job_by_end ON job (block, ended_ns);
 CREATE INDEX final_job_by_end ON job (ended_ns, number) WHERE final = 1 AND ended_ns IS NOT NULL;
 
 CREATE TABLE block (

@@ -121,9 +121,10 @@ async fn wrong_tokens_are_slowed_down_and_good_ones_are_not() {
     let good = house.make("good", Scope::Read);
     let good_value = good.trim_start_matches("Authorization: Bearer ").trim_end();
     assert_eq!(house.ask("GET", "/whoami", &good).await.status, 200);
+    let other = if &good_value[4..5] == "A" { "B" } else { "A" };
     let mut answers = Vec::new();
     for wrong in [
-        format!("Bearer hbt_{}A", &good_value[4..46]),
+        format!("Bearer hbt_{other}{}", &good_value[5..]),
         format!("Bearer {}", &good_value[..46]),
         "Bearer".to_owned(),
         format!("Basic {good_value}"),

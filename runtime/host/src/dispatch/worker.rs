@@ -77,7 +77,22 @@ impl Shared {
         }
     }
 
+    /// The span around an attempt, below the trace of whoever asked for the job.
+    fn span(&self, number: JobNumber) -> tracing::Span {
+        let job = self.host.with_ledger(|ledger| {
+            let job = ledger.jobs.get(&number)?;
+            Some((job.job_id.clone(), job.terms.traceparent.clone()))
+        });
+        let (job_id, traceparent) = job.unwrap_or_default();
+        let span = tracing::info_span!("job", job = number, job_id);
+        if let (Some(adopt), Some(traceparent)) = (&self.options.adopt_trace, traceparent) {
+            adopt(&span, &traceparent);
+        }
+        span
+    }
+
     fn work_on(&self, number: JobNumber, orders: &Orders) {
+        let _span = self.span(number).entered();
         let mut observer = LiveObserver::new(&self.host, number);
         let attempt = AssertUnwindSafe(|| self.host.execute(number, orders, &mut observer));
         let executed = catch_unwind(attempt);
@@ -135,6 +150,10 @@ impl Shared {
     }
 
     fn after_error(&self, number: JobNumber, error: &RunError) {
+        // It was put on hold while it was made ready: nothing was claimed, and nothing is wrong.
+        if self.host.job(number).is_none_or(|job| job.state.held || !job.is_unfinished()) {
+            return;
+        }
         let text = printable(&chain_of(error), ERROR_BYTES);
         match error {
             RunError::NotRunnable(refusal) if refusal.is_component() => {
