@@ -143,6 +143,7 @@ fn guests_are_built_from_source_and_never_kept_as_binaries() {
 const LAYERS: &[(&str, &[&str])] = &[
     ("hb-types", &[]),
     ("hb-api", &["hb-types"]),
+    ("hb-client", &["hb-api", "hb-types"]),
     ("hb-config", &["hb-types"]),
     ("hb-telemetry", &["hb-types"]),
     ("hb-disk", &[]),
@@ -164,6 +165,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "hb",
         &[
             "hb-api",
+            "hb-client",
             "hb-config",
             "hb-doctor",
             "hb-edge",
