@@ -27,12 +27,13 @@ pub struct Seen {
     /// How often it connected.
     pub connections: u32,
     last_id: Option<String>,
-    over: bool,
+    /// Whether its stream came to its end.
+    pub over: bool,
 }
 
 impl Seen {
     #[track_caller]
-    fn take(&mut self, event: &Event) {
+    pub fn take(&mut self, event: &Event) {
         match event.name.as_str() {
             "end" => self.over = true,
             "output" => self.take_output(event),
