@@ -153,7 +153,8 @@ fn not_here(digest: Digest) -> Problem {
 #[utoipa::path(get, path = "/v1/blobs/{digest}", tag = "blobs", params(
         ("digest" = String, Path, description = "BLAKE3, 64 hexadecimal digits"),
         ("Range" = Option<String>, Header, description = "one range of bytes"),
-    ), responses((status = 200, content_type = "application/octet-stream"), (status = 404, description = "blob-not-found")))]
+    ), responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
+        (status = 404, description = "blob-not-found"), (status = 416, description = "range-not-satisfiable")))]
 pub(crate) async fn get(
     State(app): State<App>,
     Path(digest): Path<String>,

@@ -175,6 +175,14 @@ pub enum InvalidSpec {
         /// The bound.
         max: usize,
     },
+    /// More labels than a job may have.
+    #[error("{count} labels with {bytes} bytes were given, at most {LABELS_MAX} with {LABEL_MAX_BYTES} bytes are kept: pass long data as an input")]
+    Labels {
+        /// How many.
+        count: usize,
+        /// Their length, names and values together.
+        bytes: usize,
+    },
     /// A number outside of its range.
     #[error("{what} of {value} is not possible: choose a number from {min} to {max}")]
     OutOfRange {
@@ -203,6 +211,12 @@ pub enum InvalidSpec {
 /// The most bytes that arguments, and that the environment, may take.
 pub const TEXT_MAX_BYTES: usize = 128 * 1024;
 
+/// The most labels of a job. They are found by an index and shown in every list.
+pub const LABELS_MAX: usize = 64;
+
+/// The most bytes that the labels of a job may take.
+pub const LABEL_MAX_BYTES: usize = 16 * 1024;
+
 impl JobSpec {
     /// Checks names, texts and limits.
     pub fn check(&self, ceilings: &Limits) -> Result<(), InvalidSpec> {
@@ -211,6 +225,11 @@ impl JobSpec {
         }
         for name in self.labels.keys() {
             check_name("label", name)?;
+        }
+        let count = self.labels.len();
+        let bytes = self.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if count > LABELS_MAX || bytes > LABEL_MAX_BYTES {
+            return Err(InvalidSpec::Labels { count, bytes });
         }
         check_texts("arguments", self.arguments.iter().map(String::as_str))?;
         let pairs = self.environment.iter().flat_map(|(k, v)| [k.as_str(), v.as_str()]);
