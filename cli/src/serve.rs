@@ -23,6 +23,7 @@ use hb_edge::{
 };
 use hb_host::{AdoptTrace, Capacity, DispatchOptions, Dispatcher, Host};
 use hb_http::{Options, SelfTest, Server};
+use hb_queue_folder::{HostDesk, QueueFolder};
 use hb_telemetry::TraceContext;
 use hb_types::{exit, units::show_time};
 use sd_notify::NotifyState;
@@ -130,6 +131,8 @@ pub fn serve(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
         self_test,
     };
     let server = Server::new(Arc::clone(&dispatcher), hub, options)?;
+    // Its thread ends before the host does.
+    let _queue = queue_folder(config, &dispatcher)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(thread::available_parallelism().map_or(1, usize::from).max(ANSWERING))
         .enable_all()
@@ -139,6 +142,18 @@ pub fn serve(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     server.close();
     Ok(code)
+}
+
+/// Takes manifests from a folder, where that is wanted.
+fn queue_folder(
+    config: &Config,
+    dispatcher: &Arc<Dispatcher>,
+) -> anyhow::Result<Option<QueueFolder>> {
+    if !config.queue.enabled {
+        return Ok(None);
+    }
+    let desk = Box::new(HostDesk(Arc::clone(dispatcher)));
+    Ok(Some(QueueFolder::watch(&config.queue.dir, desk)?))
 }
 
 async fn answer(
@@ -177,12 +192,12 @@ async fn answer(
         shutdown.request();
         code
     };
-    let (code, served) = tokio::join!(until, server.serve(bound, shutdown.clone()));
+    let (code, ended) = tokio::join!(until, server.serve(bound, shutdown.clone()));
     if let Some(watchdog) = watchdog {
         watchdog.abort();
     }
-    if served.cut > 0 {
-        tracing::warn!(connections = served.cut, "connections were cut");
+    if ended.cut > 0 {
+        tracing::warn!(connections = ended.cut, "connections were cut");
     }
     HostFile::remove(&config.data)?;
     Ok(code)
