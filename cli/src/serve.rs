@@ -126,6 +126,7 @@ pub fn serve(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
     let self_test = self_test(&host)?;
     let options = Options {
         read_model: config.data.join("read-model.sqlite"),
+        uploads: config.data.join("uploads"),
         blob_bytes: config.serve.max_body_bytes,
         started,
         self_test,

@@ -38,15 +38,15 @@ fn a_host_that_is_killed_fifty_times_loses_nothing_doubles_nothing_and_shows_eac
     }
 
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let random = u64::from(host.running.pid()) ^ u64::from(now.subsec_nanos());
-    println!("seed {random}");
+    let seed = u64::from(host.running.pid()) ^ u64::from(now.subsec_nanos());
+    println!("seed {seed}");
     let (place, over, up_to) = (Place::default(), AtomicBool::new(false), AtomicU64::new(u64::MAX));
     place.set(Some(address));
     let one_of_each = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|name| {
                 let (kinds, place, over) = (&kinds, &place, &over);
-                scope.spawn(move || client(name, kinds, place, over, random))
+                scope.spawn(move || client(name, kinds, place, over, seed))
             })
             .collect();
         let watchers = WATCHED.map(|job| {
