@@ -6,13 +6,16 @@
 use std::path::PathBuf;
 
 use crate::{
+    serve::ServeArgs,
     settings::ConfigVerb,
     shell::{CompletionsArgs, ManArgs},
+    token::TokenVerb,
 };
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
-use hb_config::quantity;
-pub use hb_config::quantity::{parse_count, parse_size};
-use hb_types::limits::{Amount, Limit, Limits, Unit};
+use hb_types::{
+    limits::{Amount, Limit, Limits, Unit},
+    units::{parse_count, parse_duration_ms, parse_size},
+};
 
 /// Run a computation so that it cannot be lost and can be proven.
 #[derive(Debug, Parser)]
@@ -42,6 +45,11 @@ pub struct Cli {
 pub enum Verb {
     /// Run a component as a job; killed and repeated, the same command resumes it.
     Run(Box<RunArgs>),
+    /// Own a ledger and run jobs that are posted over HTTP.
+    Serve(ServeArgs),
+    /// Make, list and revoke the tokens by which a host knows who asks.
+    #[command(subcommand)]
+    Token(TokenVerb),
     /// Run a sealed job again and compare: exit 0 same, 1 different, 2 could not be checked.
     Verify(VerifyArgs),
     /// List jobs.
@@ -265,12 +273,6 @@ fn parse_pair(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE".to_owned()),
     }
-}
-
-/// `90s`, `1h 30m`, or a plain number of seconds.
-pub fn parse_duration_ms(text: &str) -> Result<u64, String> {
-    let Ok(seconds) = text.parse::<u64>() else { return quantity::parse_duration_ms(text) };
-    seconds.checked_mul(1000).ok_or_else(|| "that is too long".to_owned())
 }
 
 /// The limits that the flags and the `-W` options ask for.

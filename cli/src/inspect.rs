@@ -8,7 +8,7 @@ use hb_host::{LedgerView, is_dying};
 use hb_types::{
     capture::ContentId,
     exit,
-    ledger::{Attempt, CheckpointMark, Job, Ledger},
+    ledger::{Attempt, CheckpointMark, Job, Stop},
     state::{Interruption, Phase},
     text::printable,
 };
@@ -22,23 +22,31 @@ use crate::{
 };
 
 /// The job that `name` means: its id, or the beginning of its hash or seal.
-pub fn find<'l>(ledger: &'l Ledger, name: &str) -> Result<&'l Job, Failure> {
-    if let Some(job) = ledger.by_id(name) {
-        return Ok(job);
+pub fn find(view: &LedgerView, name: &str) -> anyhow::Result<Job> {
+    let missing = || {
+        let shown = printable(name, 100);
+        Failure::NotFound(format!("there is no job {shown:?} in this ledger: `hb jobs` lists them"))
+    };
+    if let Some(found) = view.ledger.by_id(name) {
+        return Ok(view.load(found.number())?.ok_or_else(missing)?);
     }
-    let shown = printable(name, 100);
     // Short beginnings would match by chance.
     let is_prefix = name.len() >= 8 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    if !is_prefix {
+        return Err(missing().into());
+    }
     let name = name.to_ascii_lowercase();
-    let matches = |job: &&Job| {
-        is_prefix
-            && (job.job_hash.to_string().starts_with(&name)
-                || job.seal.as_ref().is_some_and(|kept| kept.seal.to_string().starts_with(&name)))
-    };
     // Jobs with the same hash are repetitions of each other: the newest speaks for them.
-    ledger.jobs.values().rev().find(matches).ok_or_else(|| {
-        Failure::NotFound(format!("there is no job {shown:?} in this ledger: `hb jobs` lists them"))
-    })
+    for number in view.numbers() {
+        let Some(job) = view.load(number)? else { continue };
+        let seal = job.seal.as_ref().map(|kept| kept.seal.to_string());
+        if job.job_hash.to_string().starts_with(&name)
+            || seal.is_some_and(|seal| seal.starts_with(&name))
+        {
+            return Ok(job);
+        }
+    }
+    Err(missing().into())
 }
 
 /// What scripts may rely on.
@@ -88,13 +96,19 @@ pub fn jobs(invocation: &Invocation<'_>, args: &JobsArgs) -> anyhow::Result<u8> 
         Err(error) => return Err(error),
     };
     let wanted = args.state.as_ref().map(|state| state.to_ascii_uppercase());
-    let all = view.iter().flat_map(|view| view.ledger.jobs.values().rev());
-    let jobs: Vec<&Job> = all
-        .filter(|job| wanted.as_ref().is_none_or(|state| job.state.phase.name() == state))
-        .take(args.limit)
-        .collect();
+    let mut jobs: Vec<Job> = Vec::new();
+    if let Some(view) = &view {
+        for number in view.numbers() {
+            if jobs.len() >= args.limit {
+                break;
+            }
+            let is_wanted =
+                |job: &Job| wanted.as_ref().is_none_or(|state| job.state.phase.name() == state);
+            jobs.extend(view.load(number)?.filter(is_wanted));
+        }
+    }
     if invocation.cli.json {
-        format::print_json(&jobs.into_iter().map(job_json).collect())?;
+        format::print_json(&jobs.iter().map(job_json).collect())?;
         return Ok(exit::OK);
     }
     if jobs.is_empty() {
@@ -122,15 +136,15 @@ pub fn jobs(invocation: &Invocation<'_>, args: &JobsArgs) -> anyhow::Result<u8> 
 /// Shows one job.
 pub fn show(invocation: &Invocation<'_>, name: &str) -> anyhow::Result<u8> {
     let view = invocation.view()?;
-    let job = find(&view.ledger, name)?;
+    let job = find(&view, name)?;
     if invocation.cli.json {
-        format::print_json(&job_json(job))?;
+        format::print_json(&job_json(&job))?;
         return Ok(exit::OK);
     }
     let mut lines = vec![
         ("job", job.job_id.clone()),
         ("hash", job.job_hash.to_string()),
-        ("state", state_line(job)),
+        ("state", state_line(&job)),
     ];
     if let Some(conclusion) = &job.conclusion {
         lines.push(("outcome", format::outcome(&conclusion.outcome)));
@@ -149,7 +163,7 @@ pub fn show(invocation: &Invocation<'_>, name: &str) -> anyhow::Result<u8> {
         lines.push(("peak memory", format!("{peak} in the last attempt")));
     }
     lines.push(("attempts", format!("{}, {} crashed", job.state.attempts, job.state.crashes)));
-    lines.push(("checkpoints", checkpoints_line(job)));
+    lines.push(("checkpoints", checkpoints_line(&job)));
     lines.push(("fuel", job.counters.fuel_used.to_string()));
     for (name, value) in &job.progress.metrics {
         lines.push(("metric", format!("{} = {value}", printable(name, 128))));
@@ -207,9 +221,9 @@ fn printed(invocation: &Invocation<'_>, name: &str, id: ContentId) -> anyhow::Re
     loop {
         views += 1;
         let view = invocation.view()?;
-        let job = find(&view.ledger, name)?;
+        let job = find(&view, name)?;
         let mut bytes = tempfile::spooled_tempfile(SPOOL_BYTES);
-        match view.copy_output(job, id, &mut bytes) {
+        match view.copy_output(&job, id, &mut bytes) {
             Ok(len_bytes) => {
                 let (job_id, complete) = (job.job_id.clone(), job.conclusion.is_some());
                 return Ok(Printed { job_id, complete, len_bytes, bytes });
@@ -302,8 +316,8 @@ struct Entry {
 /// Tells a job's life in order.
 pub fn trace(invocation: &Invocation<'_>, name: &str) -> anyhow::Result<u8> {
     let view = invocation.view()?;
-    let job = find(&view.ledger, name)?;
-    let entries = life(job);
+    let job = find(&view, name)?;
+    let entries = life(&job);
     if invocation.cli.json {
         let entries = entries.iter().map(|entry| {
             let mut value = entry.detail.clone();
@@ -353,6 +367,12 @@ fn life(job: &Job) -> Vec<Entry> {
             detail: json!({"event": "sealed", "seal": kept.seal}),
         });
     }
+    entries.extend(job.holds.iter().map(|mark| Entry {
+        at_ns: mark.at_ns,
+        what: if mark.held { "put on hold" } else { "released" }.to_owned(),
+        detail: json!({"event": if mark.held { "held" } else { "released" }}),
+    }));
+    entries.sort_by_key(|entry| entry.at_ns);
     entries
 }
 
@@ -377,18 +397,27 @@ fn attempt_entries(job: &Job, number: u64, attempt: &Attempt, entries: &mut Vec<
     });
     let marks = job.checkpoints.iter().filter(|mark| mark.token == attempt.token);
     entries.extend(marks.map(checkpoint_entry));
-    if let Some((why, at_ns, detail)) = &attempt.interrupted {
-        let what = match why {
-            Interruption::HostCrashed => "crashed with its host",
-            Interruption::HostFault => "ended by a fault of the host",
-            Interruption::Shutdown => "ended by a shutdown",
+    if let Some(stopped) = &attempt.stopped {
+        let (event, what) = match stopped.why {
+            Stop::Interrupted(Interruption::HostCrashed) => {
+                ("interrupted", "crashed with its host")
+            }
+            Stop::Interrupted(Interruption::HostFault) => {
+                ("interrupted", "ended by a fault of the host")
+            }
+            Stop::Interrupted(Interruption::Shutdown) => ("interrupted", "ended by a shutdown"),
+            Stop::Interrupted(Interruption::Held) => ("interrupted", "stopped to be held"),
+            Stop::Retried(_) => ("retried", "failed and is tried again"),
         };
+        let mut detail = json!({"event": event, "attempt": number, "detail": stopped.detail});
+        match stopped.why {
+            Stop::Interrupted(why) => detail["why"] = json!(why),
+            Stop::Retried(outcome) => detail["outcome"] = json!(format::outcome(&outcome)),
+        }
         entries.push(Entry {
-            at_ns: *at_ns,
-            what: format!("SCHEDULED, attempt {number} {what}: {detail}"),
-            detail: json!({
-                "event": "interrupted", "attempt": number, "why": why, "detail": detail,
-            }),
+            at_ns: stopped.at_ns,
+            what: format!("SCHEDULED, attempt {number} {what}: {}", stopped.detail),
+            detail,
         });
     }
 }
@@ -412,7 +441,7 @@ fn checkpoint_entry(mark: &CheckpointMark) -> Entry {
 /// Lists a job's artifacts, or writes them out.
 pub fn artifacts(invocation: &Invocation<'_>, args: &ArtifactsArgs) -> anyhow::Result<u8> {
     let view = invocation.view()?;
-    let job = find(&view.ledger, &args.job)?;
+    let job = find(&view, &args.job)?;
     let conclusion = job.conclusion.as_ref().ok_or_else(|| {
         Failure::NotFound(format!(
             "job {} has not ended yet, so it has no artifacts: `hb show {}` tells how far it is",
@@ -420,7 +449,7 @@ pub fn artifacts(invocation: &Invocation<'_>, args: &ArtifactsArgs) -> anyhow::R
         ))
     })?;
     if let Some(out) = &args.out {
-        let count = view.export_artifacts(job, out)?;
+        let count = view.export_artifacts(&job, out)?;
         if !invocation.cli.quiet && !invocation.cli.json {
             format::tell(&format!("hb: {count} artifacts written to {}", out.display()));
         }
@@ -444,7 +473,7 @@ pub fn artifacts(invocation: &Invocation<'_>, args: &ArtifactsArgs) -> anyhow::R
 /// Prints a job's signed envelope.
 pub fn seal(invocation: &Invocation<'_>, name: &str) -> anyhow::Result<u8> {
     let view: LedgerView = invocation.view()?;
-    let job = find(&view.ledger, name)?;
+    let job = find(&view, name)?;
     let kept = job.seal.as_ref().ok_or_else(|| {
         Failure::NotFound(format!(
             "job {} is {} and has no seal yet",

@@ -10,8 +10,10 @@ mod format;
 mod inspect;
 mod ledger;
 mod run;
+mod serve;
 mod settings;
 mod shell;
+mod token;
 mod verify;
 
 use std::{path::Path, process::ExitCode};
@@ -60,6 +62,8 @@ fn start(cli: &Cli) -> anyhow::Result<u8> {
 fn dispatch(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
     match &invocation.cli.command {
         Verb::Run(args) => run::run(invocation, args),
+        Verb::Serve(_) => serve::serve(invocation),
+        Verb::Token(verb) => token::token(invocation, verb),
         Verb::Verify(args) => verify::verify(invocation, args),
         Verb::Jobs(args) => inspect::jobs(invocation, args),
         Verb::Show(args) => inspect::show(invocation, &args.job),
@@ -87,10 +91,14 @@ impl Invocation<'_> {
 
     /// The ledger, for this process alone.
     fn host(&self) -> anyhow::Result<Host> {
+        self.host_with(log_options())
+    }
+
+    fn host_with(&self, log: hb_wal::Options) -> anyhow::Result<Host> {
         let options = HostOptions {
             compiler: compiler()?,
             ceilings: self.config.ceilings.clone(),
-            log: log_options(),
+            log,
             snapshot_every_bytes: hb_host::SNAPSHOT_EVERY_BYTES,
         };
         Ok(Host::open(self.root(), options)?)

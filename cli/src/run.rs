@@ -41,10 +41,11 @@ pub fn run(invocation: &Invocation<'_>, args: &RunArgs) -> anyhow::Result<u8> {
         job_id: args.job_id.clone(),
         name_hint: stem(&args.module),
         spec: specification(&host, args, component, limits)?,
+        terms: hb_types::terms::Terms::default(),
         rerun: args.rerun,
     };
     let submitted = host.submit(&submission)?;
-    let job = host.job(submitted.number()).context("the accepted job is not in the ledger")?;
+    let job = host.load(submitted.number())?.context("the accepted job is not in the ledger")?;
     let mut console = Console::new(invocation, &job.job_id, args);
     if let Submitted::Existing(_) = submitted
         && !job.is_unfinished()
@@ -58,7 +59,7 @@ pub fn run(invocation: &Invocation<'_>, args: &RunArgs) -> anyhow::Result<u8> {
             "this job keeps the checkpoint interval, deadline and labels that it was received with",
         );
     }
-    let control = Control { cancel: cancel_on_interrupt()?, deadline: None };
+    let control = Control { cancel: cancel_on_interrupt()?, ..Control::default() };
     let job = host.run(job.number, &control, &mut console)?;
     console.end_line();
     let code = conclude(invocation, &job, &console)?;
@@ -168,6 +169,7 @@ fn specification(
         limits,
         seed: args.seed,
         start_ns: start_ns(args)?,
+        origin: None,
         checkpoints: policy(args),
         max_crashes: args.max_crashes,
         labels: args.label.iter().cloned().collect(),
@@ -391,7 +393,15 @@ impl Observer for Console<'_> {
         match notice {
             Notice::Preparing | Notice::Ended { .. } | Notice::Started { attempt: 1 } => {}
             Notice::Started { attempt } => self.say(&format!("attempt {attempt}")),
-            Notice::Resumed { sequence, step } => {
+            Notice::Materialising { job_hash, step, reached } => {
+                if self.may_tell() {
+                    let job = job_hash.short();
+                    self.say(&format!(
+                        "running the job with hash {job}… again: {reached} of {step}"
+                    ));
+                }
+            }
+            Notice::Resumed { sequence, step, .. } => {
                 self.say(&format!("resumed from checkpoint {sequence} at step {step}"));
             }
             Notice::Checkpoint { sequence, step, written_bytes } => {

@@ -20,7 +20,10 @@ use hb_telemetry::{Format, Options, Telemetry, TraceContext};
 use hb_types::{exit, text::printable};
 use serde_json::{Map, json};
 
-use crate::{args::Cli, format};
+use crate::{
+    args::{Cli, Verb},
+    format,
+};
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
@@ -72,7 +75,11 @@ pub fn flags(cli: &Cli) -> Vec<Flag> {
         (false, true) => Some(flag("log.filter", "--verbose", "info".into())),
         (false, false) => None,
     };
-    data.into_iter().chain(level).collect()
+    let serve = match &cli.command {
+        Verb::Serve(args) => args.flags(),
+        _ => Vec::new(),
+    };
+    data.into_iter().chain(level).chain(serve).collect()
 }
 
 /// What a filter of the log may say is known by the log alone.

@@ -37,14 +37,14 @@ fn check(invocation: &Invocation<'_>, args: &VerifyArgs) -> anyhow::Result<(Clai
             std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         claim_of_envelope(args, &view, &bytes)?
     } else {
-        let job = inspect::find(&view.ledger, &args.what)?;
-        claim_of_job(args, &view, job)?
+        let job = inspect::find(&view, &args.what)?;
+        claim_of_job(args, &view, &job)?
     };
     let sandbox = Sandbox::open(SandboxOptions {
         cache_dir: view.layout().cache(),
         compiler: crate::compiler()?,
     })?;
-    let control = Control { cancel: crate::run::cancel_on_interrupt()?, deadline: None };
+    let control = Control { cancel: crate::run::cancel_on_interrupt()?, ..Control::default() };
     let verifier = Verifier { store: view.store(), sandbox: &sandbox };
     let verdict = verifier.verify(
         &claim.spec,

@@ -7,6 +7,8 @@
 mod answers;
 mod faults;
 mod guests;
+mod host;
+mod http;
 mod kills;
 mod ledger;
 mod operations;

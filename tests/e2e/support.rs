@@ -198,6 +198,11 @@ impl Running {
         self.0.id()
     }
 
+    /// Whether it has not ended.
+    pub fn is_there(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();

@@ -142,6 +142,8 @@ fn guests_are_built_from_source_and_never_kept_as_binaries() {
 /// listed with, it knows nothing of.
 const LAYERS: &[(&str, &[&str])] = &[
     ("hb-types", &[]),
+    ("hb-api", &["hb-types"]),
+    ("hb-client", &["hb-api", "hb-types"]),
     ("hb-config", &["hb-types"]),
     ("hb-telemetry", &["hb-types"]),
     ("hb-disk", &[]),
@@ -149,18 +151,27 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("hb-wal", &["hb-disk", "hb-types"]),
     ("hb-store", &["hb-disk", "hb-types"]),
     ("hb-seal", &["hb-types"]),
+    ("hb-read-model", &["hb-types"]),
     ("hb-sandbox", &["hb-files", "hb-types"]),
     (
         "hb-host",
         &["hb-disk", "hb-files", "hb-sandbox", "hb-seal", "hb-store", "hb-types", "hb-wal"],
     ),
+    ("hb-edge", &["hb-types"]),
+    ("hb-queue-folder", &["hb-api", "hb-host", "hb-types"]),
+    ("hb-http", &["hb-api", "hb-edge", "hb-host", "hb-read-model", "hb-types"]),
     ("hb-doctor", &["hb-config", "hb-host", "hb-sandbox", "hb-types"]),
     (
         "hb",
         &[
+            "hb-api",
+            "hb-client",
             "hb-config",
             "hb-doctor",
+            "hb-edge",
             "hb-host",
+            "hb-http",
+            "hb-queue-folder",
             "hb-sandbox",
             "hb-seal",
             "hb-store",
@@ -180,7 +191,11 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("wasmtime", &["hb-sandbox"]),
     ("wasmtime-wasi", &["hb-sandbox"]),
     ("ed25519-dalek", &["hb-seal"]),
+    ("rusqlite", &["hb-read-model"]),
     ("clap", &["hb"]),
+    ("tokio-rustls", &["hb-edge"]),
+    ("tower-http", &["hb-edge"]),
+    ("rusqlite", &["hb-read-model"]),
 ];
 
 fn own_dependencies(workspace: &str) -> BTreeMap<String, BTreeSet<String>> {

@@ -123,11 +123,18 @@ fn run(
         limits: Limits::default(),
         seed: 0,
         start_ns: DEFAULT_START_NS,
+        origin: None,
         checkpoints: CheckpointPolicy::default(),
         max_crashes: 1000,
         labels: BTreeMap::new(),
     };
-    let submission = Submission { job_id: None, name_hint: "bench".to_owned(), spec, rerun: false };
+    let submission = Submission {
+        job_id: None,
+        name_hint: "bench".to_owned(),
+        spec,
+        terms: hb_types::terms::Terms::default(),
+        rerun: false,
+    };
     let number = host.submit(&submission)?.number();
     let job = host.run(number, &Control::default(), watch)?;
     ensure!(job.seal.is_some(), "job {} was not sealed", job.job_id);

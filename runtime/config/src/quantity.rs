@@ -4,30 +4,7 @@
 
 use std::time::Duration;
 
-/// `4096`, `64k`, `512MiB`, `2 GiB`: multiples of 1024.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let suffix = text[digits.len()..].to_ascii_lowercase();
-    let shift = match suffix.trim_end_matches("ib").trim_end_matches('b') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => {
-            return Err("expected a number of bytes such as 4096, 64KiB, 512MiB or 2GiB".to_owned());
-        }
-    };
-    let number = parse_count(digits.trim_end())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "that is more than 2^64 bytes".to_owned())
-}
-
-/// `1000000` or `1_000_000`.
-pub fn parse_count(text: &str) -> Result<u64, String> {
-    text.replace('_', "")
-        .parse()
-        .map_err(|_| "expected a whole number such as 1_000_000".to_owned())
-}
+pub use hb_types::units::{parse_count, parse_size};
 
 /// `90s`, `1h 30m`: always with units. In milliseconds.
 pub fn parse_duration_ms(text: &str) -> Result<u64, String> {
@@ -63,15 +40,6 @@ mod tests {
             let shown = show_duration(milliseconds);
             assert_eq!(parse_duration_ms(&shown), Ok(milliseconds), "{shown}");
         }
-    }
-
-    #[test]
-    fn sizes_that_make_no_sense_are_refused() {
-        for bad in ["", "k", "12q", "-1", "99999999999999999999", "17179869184g", "1.5M"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-        assert_eq!(parse_size("64k"), Ok(65536));
-        assert_eq!(parse_size("3 GiB"), Ok(3 << 30));
     }
 
     #[test]

@@ -12,14 +12,15 @@ use std::time::Instant;
 use hb_sandbox::{Ending, HostFault, Saved, Session, Stream};
 use hb_store::Store;
 use hb_types::{
-    Lsn,
+    Digest, Lsn,
     capture::{Capture, ContentId, Counters, Progress, Restored},
     content::Holdings,
-    event::{Checkpointed, JobNumber},
+    event::{Checkpointed, JobNumber, Retried},
     job::CheckpointPolicy,
     ledger::Job,
     limits::Limit,
     outcome::Outcome,
+    terms::RetryOn,
 };
 
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
     contents,
     contents::HeldContents,
     delta,
+    execute::{Executed, Orders},
     journal::Urgency,
     observer::{Notice, Observer},
 };
@@ -51,6 +53,9 @@ pub(crate) struct Attempt<'a> {
     last_saved: Instant,
     /// Whether the answer to `due`, which no manifest decides, was ever yes.
     said_due: bool,
+    orders: Orders,
+    /// What was decided at the end.
+    result: Option<Executed>,
     observer: &'a mut dyn Observer,
     /// Whether output is not shown yet because this attempt may still roll it back.
     held_back: bool,
@@ -61,6 +66,7 @@ impl<'a> Attempt<'a> {
         host: &'a Host,
         job: &Job,
         token: Lsn,
+        orders: Orders,
         observer: &'a mut dyn Observer,
     ) -> Self {
         let may_resume = job.state.sequence > 0;
@@ -77,9 +83,16 @@ impl<'a> Attempt<'a> {
             last_step: 0,
             last_saved: Instant::now(),
             said_due: false,
+            orders,
+            result: None,
             observer,
             held_back: may_resume,
         }
+    }
+
+    /// What was decided, if the guest came to an end.
+    pub(crate) fn into_result(self) -> Option<Executed> {
+        self.result
     }
 
     /// From here on output is shown as it comes; first, what was held back, which the capture has.
@@ -100,8 +113,58 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
+    /// Writes down that the job is tried again, where its terms say so.
+    pub(crate) fn retry(&self, ending: &Ending) -> Result<Option<Executed>, HostFault> {
+        let job = self.host.job(self.job).expect("an attempt holds a job of this ledger");
+        let policy = &job.terms.retry;
+        let wanted = RetryOn::of(&ending.outcome).is_some_and(|kind| policy.on.contains(&kind));
+        if !wanted || job.state.retries >= policy.max_retries {
+            return Ok(None);
+        }
+        let at_ns = clock::now_ns();
+        let salt = Digest::of(&[job.job_hash.0, Digest::of(&at_ns.to_le_bytes()).0].concat());
+        let random = u64::from_le_bytes(*salt.0.first_chunk().expect("a digest has 32 bytes"));
+        let pause_ms = policy.pause_ms(job.state.retries + 1, random);
+        let not_before_ns = at_ns.saturating_add(pause_ms.saturating_mul(1_000_000));
+        // Its time is over for good, not only for this try.
+        if job.terms.finish_by_ns != 0 && not_before_ns >= job.terms.finish_by_ns {
+            return Ok(None);
+        }
+        let record = Retried {
+            job: self.job,
+            token: self.token,
+            outcome: ending.outcome,
+            message: ending.explanation.message.clone(),
+            not_before_ns,
+            at_ns,
+        };
+        let decided = self.host.decide(self.job, vec![record.into()], Urgency::Closing);
+        let decided =
+            decided.map_err(|error| HostFault::new("the retry cannot be written down", error))?;
+        Ok(Some(Executed::Retried { decided, not_before_ns }))
+    }
+
+    /// Ends a job that goes on from another one's checkpoint and did something without having asked
+    /// for it: what follows would be a run from the beginning under another name.
+    fn end_where_origin_is_ignored(&mut self, how: &str) -> Result<Option<Executed>, HostFault> {
+        let Some(job) = self.claimed.take_if(|job| job.spec.origin.is_some()) else {
+            return Ok(None);
+        };
+        let message = format!(
+            "the job cannot go on from a checkpoint: {how} without asking for it; \
+             its program must call `restore` first"
+        );
+        let ended = self.host.conclude_unresumed(&job, self.token, Outcome::NotRunnable, message);
+        let decided =
+            ended.map_err(|error| HostFault::new("the outcome cannot be written down", error))?;
+        Ok(Some(Executed::Ended(decided)))
+    }
+
     /// Shows what earlier attempts durably wrote.
     fn show_restored(&mut self) -> Result<(), HostFault> {
+        if !self.observer.wants_earlier_output() {
+            return Ok(());
+        }
         let source = HeldContents { store: self.host.store(), holdings: &self.held };
         for (id, stream) in
             [(ContentId::STDOUT, Stream::Stdout), (ContentId::STDERR, Stream::Stderr)]
@@ -129,7 +192,10 @@ impl Session for Attempt<'_> {
         self.held_back = false;
         self.show_restored()?;
         let (sequence, step) = (self.sequence, self.last_step);
-        self.observer.notice(Notice::Resumed { sequence, step });
+        let len_bytes = |id| self.held.content(id).map_or(0, |content| content.len_bytes);
+        let (stdout_bytes, stderr_bytes) =
+            (len_bytes(ContentId::STDOUT), len_bytes(ContentId::STDERR));
+        self.observer.notice(Notice::Resumed { sequence, step, stdout_bytes, stderr_bytes });
         let store = self.host.store();
         restored(store, &self.held, sequence, step, job.counters, job.progress).map(Some)
     }
@@ -143,12 +209,16 @@ impl Session for Attempt<'_> {
                 step.saturating_sub(self.last_step) >= steps.max(1)
             }
             CheckpointPolicy::Never => false,
-        };
+        } || self.orders.wanted().is_some();
         self.said_due |= due;
         due
     }
 
     fn save(&mut self, capture: &Capture<'_>) -> Result<Saved, HostFault> {
+        if let Some(executed) = self.end_where_origin_is_ignored("it saved")? {
+            self.result = Some(executed);
+            return Ok(Saved::Stop);
+        }
         self.release_output(capture)?;
         let hold = self.host.store().hold();
         let kind = delta::Kind::Checkpoint;
@@ -186,6 +256,9 @@ impl Session for Attempt<'_> {
         self.last_saved = Instant::now();
         let written_bytes = built.written_bytes;
         self.observer.notice(Notice::Checkpoint { sequence, step: capture.step, written_bytes });
+        if self.orders.wanted().is_some() {
+            return Ok(Saved::Stop);
+        }
         Ok(Saved::Continue(sequence))
     }
 
@@ -200,6 +273,17 @@ impl Session for Attempt<'_> {
     }
 
     fn finish(&mut self, ending: &Ending, capture: &Capture<'_>) -> Result<(), HostFault> {
+        if let Outcome::Success | Outcome::Exit { .. } | Outcome::Trap { .. } = ending.outcome {
+            let how = format!("it ended ({})", ending.explanation.message);
+            if let Some(executed) = self.end_where_origin_is_ignored(&how)? {
+                self.result = Some(executed);
+                return Ok(());
+            }
+        }
+        if let Some(retried) = self.retry(ending)? {
+            self.result = Some(retried);
+            return Ok(());
+        }
         let hold = self.host.store().hold();
         let decided = match self.claimed.take() {
             // Stopped from outside before it asked for its checkpoint: what counts is what was
@@ -219,18 +303,21 @@ impl Session for Attempt<'_> {
             }
         };
         drop(hold);
-        self.host
-            .settle(decided)
-            .map_err(|source| HostFault::new("the outcome is not durable", source))
+        self.result = Some(Executed::Ended(decided));
+        Ok(())
     }
 }
 
 /// Whether an ending says nothing about the job itself.
-fn ended_from_outside(ending: &Ending) -> bool {
+pub(crate) fn ended_from_outside(ending: &Ending) -> bool {
     match ending.outcome {
         Outcome::Cancelled => true,
         Outcome::Limit { reached } => reached.limit == Limit::Deadline,
-        Outcome::Success | Outcome::Exit { .. } | Outcome::Trap { .. } | Outcome::Poisoned => false,
+        Outcome::Success
+        | Outcome::Exit { .. }
+        | Outcome::Trap { .. }
+        | Outcome::Poisoned
+        | Outcome::NotRunnable => false,
     }
 }
 

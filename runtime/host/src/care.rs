@@ -50,7 +50,7 @@ pub struct LedgerFigures {
     pub log: CheckReport,
     /// How many jobs are in each phase.
     pub jobs: Vec<(Phase, usize)>,
-    /// Checkpoints that are recorded.
+    /// Checkpoints that are recorded of jobs that are not archived.
     pub checkpoints: usize,
     /// Blobs.
     pub blobs: u64,
@@ -99,7 +99,7 @@ pub fn check(root: &Path) -> Result<LedgerReport, CareError> {
     if log.healthy() {
         match crate::LedgerView::open(root) {
             Ok(view) => {
-                jobs = view.ledger.jobs.len();
+                jobs = view.ledger.count();
                 missing = missing_blobs(&view.ledger, &store)?;
                 if live && !missing.is_empty() {
                     // The owner removes what its newest records let go of, so what is missing
@@ -143,7 +143,10 @@ pub fn figures(root: &Path) -> Result<LedgerFigures, CareError> {
     let log = hb_wal::check(&disk, live)?;
     let free_bytes = disk.free_bytes()?;
     let view = crate::LedgerView::open(root)?;
-    let count = |phase| view.ledger.jobs.values().filter(|job| job.state.phase == phase).count();
+    let here = view.ledger.jobs.values().map(|job| job.state.phase);
+    let archived = view.ledger.archive.jobs().values().map(|job| job.phase);
+    let phases: Vec<Phase> = here.chain(archived).collect();
+    let count = |phase| phases.iter().filter(|other| **other == phase).count();
     let (mut blobs, mut blob_bytes) = (0, 0);
     for blob in view.store().list() {
         let (_, len_bytes) = blob?;

@@ -20,8 +20,8 @@ use hb_types::{
 };
 
 use crate::{
-    Host, attempt::with_bounded_notes, clock, contents, contents::HeldContents, delta,
-    error::RunError, host::Decided, journal::Urgency,
+    Host, attempt::with_bounded_notes, clock, contents, contents::HeldContents, decide::Decided,
+    delta, error::RunError, journal::Urgency,
 };
 
 /// An envelope of more bytes than this is kept as a blob.
@@ -36,6 +36,12 @@ pub(crate) struct Leavings {
 }
 
 impl Leavings {
+    /// Of a job that did not even begin.
+    pub(crate) fn nothing() -> Self {
+        let empty = BlobRef { digest: Digest::of(b""), len_bytes: 0 };
+        Self { stdout: empty, stderr: empty, artifacts: BTreeMap::new() }
+    }
+
     /// Reads everything once.
     pub(crate) fn of(
         source: &dyn ChunkSource,

@@ -8,7 +8,7 @@ use hb_store::StoreError;
 use hb_types::{Digest, event::UnknownRecord, job::InvalidSpec, ledger::ApplyError};
 use hb_wal::{AppendError, OpenError};
 
-use crate::journal::JournalError;
+use crate::{journal::JournalError, origin::OriginError};
 
 /// A data directory that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +91,83 @@ pub enum DecideError {
     Journal(#[from] JournalError),
 }
 
+/// A job that is in the ledger and cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The blob that holds it.
+    #[error("the archive that holds the job cannot be read")]
+    Store(#[source] StoreError),
+    /// What was read is not what was written.
+    #[error(
+        "job {job} in archive {blob} is damaged: restore the blob from a copy of the data directory"
+    )]
+    Damaged {
+        /// Its number.
+        job: u64,
+        /// The blob.
+        blob: Digest,
+    },
+}
+
+/// Output that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadOutputError {
+    /// There is no such job.
+    #[error("there is no job number {job}")]
+    NoSuchJob {
+        /// What was asked for.
+        job: u64,
+    },
+    /// The job.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Its bytes.
+    #[error("what the job left cannot be read")]
+    Read(#[source] io::Error),
+}
+
+/// A change of a job that was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// There is no such job.
+    #[error("there is no job number {job}")]
+    NoSuchJob {
+        /// What was asked for.
+        job: u64,
+    },
+    /// It has ended.
+    #[error("job {job_id:?} has ended ({phase}): nothing about it can change any more")]
+    Ended {
+        /// Its name.
+        job_id: String,
+        /// Where its life ended.
+        phase: &'static str,
+    },
+    /// It is already so.
+    #[error("job {job_id:?} is {what} already")]
+    Already {
+        /// Its name.
+        job_id: String,
+        /// How it is.
+        what: &'static str,
+    },
+    /// There is no such schedule.
+    #[error("there is no schedule {name:?}")]
+    NoSuchSchedule {
+        /// What was asked for.
+        name: String,
+    },
+    /// The ledger does not allow it, or cannot take it.
+    #[error("the change cannot be written down")]
+    Decide(#[from] DecideError),
+    /// It is not certain that it is durable.
+    #[error("the change is not durable")]
+    Journal(#[from] JournalError),
+    /// What the job left cannot be read.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
 /// A job that was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
@@ -115,8 +192,37 @@ pub enum SubmitError {
         /// The name.
         job_id: String,
     },
-    /// Something that it needs is not in the store.
-    #[error("a blob of the job is not there")]
+    /// Things that it needs are not in the store.
+    #[error("{} of the job's blobs are not here, the first is {}: upload them and submit again", missing.len(), missing[0])]
+    Missing {
+        /// Their digests, at least one.
+        missing: Vec<Digest>,
+    },
+    /// The checkpoint that it goes on from is not one that a job can begin at.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    /// It needs more of the machine than there is.
+    #[error(
+        "the job needs {asked} {what}, this host has {have}: ask for less, or use a larger host"
+    )]
+    TooLarge {
+        /// Of what.
+        what: &'static str,
+        /// How much was asked for.
+        asked: u64,
+        /// How much there is.
+        have: u64,
+    },
+    /// Too many jobs wait already.
+    #[error("{queued} jobs are waiting, at most {max} may: submit again later")]
+    QueueFull {
+        /// How many wait.
+        queued: usize,
+        /// How many may.
+        max: usize,
+    },
+    /// The store.
+    #[error("the job's blobs cannot be looked up")]
     Blob(#[from] StoreError),
     /// The log.
     #[error("the job was not accepted")]
@@ -132,6 +238,9 @@ pub enum RunError {
         /// What was asked for.
         name: String,
     },
+    /// The job's record.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// The ledger does not allow it, or cannot take it.
     #[error(
         "what happened to the job cannot be written down; nothing that was saved is lost, run it again to resume"

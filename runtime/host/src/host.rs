@@ -1,48 +1,42 @@
 //! A host: one process that owns one ledger.
 //!
-//! Owns: opening and recovery, the decision lock, claims, snapshots of the ledger and the removal
-//! of blobs that nothing needs.
-//!
-//! Invariants: records are applied to the ledger in the order of the log, under the same lock
-//! that appended them; a blob is removed only after the record that let go of it is durable.
+//! Owns: opening and recovery, what a host is made of, how the ledger is looked at. Decisions are in
+//! `decide.rs`, attempts in `execute.rs`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use hb_disk::{LockGuard, RealDisk, Storage};
-use hb_sandbox::{Compiler, Control, Ended, Input, Launch, Prepared, Sandbox, SandboxOptions};
+use hb_sandbox::{Compiler, Sandbox, SandboxOptions};
 use hb_seal::HostKey;
-use hb_store::{Store, WhileHeld};
+use hb_store::Store;
 use hb_types::{
     Digest, Lsn,
-    event::{Event, Interrupted, JobNumber, Scheduled, Started},
-    job::BlobRef,
+    event::{Interrupted, JobNumber},
     ledger::{Job, Ledger},
-    limits::{Limit, Limits},
-    outcome::Outcome,
-    state::{Interruption, Phase},
+    limits::Limits,
+    state::Interruption,
 };
 use hb_wal::{Recovery, Wal};
 
 use crate::{
-    attempt::Attempt,
     clock,
-    error::{DecideError, OpenHostError, RunError},
-    journal::{EmbeddedJournal, Entry, Expect, Journal, JournalError, Pending, Subject, Urgency},
+    error::OpenHostError,
+    journal::{EmbeddedJournal, Journal, Subject, Urgency},
     layout::{self, Layout},
-    observer::{Notice, Observer},
+    listen::Listener,
+    live::LiveJobs,
 };
 
 /// Log bytes after which the ledger is written as a snapshot, unless chosen otherwise: recovery
 /// reads at most about this much, and what the snapshot covers can be removed.
 pub const SNAPSHOT_EVERY_BYTES: u64 = 32 * 1024 * 1024;
-
-/// The most blobs that wait to be removed until nobody is about to refer to one.
-const UNUSED_MAX: usize = 64;
 
 /// What a host is opened with.
 pub struct HostOptions {
@@ -79,35 +73,35 @@ pub struct Ground {
 
 /// One process that owns a ledger and runs jobs.
 pub struct Host {
-    scratch: PathBuf,
+    pub(crate) scratch: PathBuf,
     ceilings: Limits,
     store: Store,
     sandbox: Arc<Sandbox>,
-    journal: EmbeddedJournal,
+    pub(crate) journal: EmbeddedJournal,
     key: HostKey,
     name: String,
+    ledger_id: [u8; 16],
+    started_ns: u64,
     snapshot_every_bytes: u64,
     shared: Mutex<Shared>,
+    listeners: RwLock<Arc<[Arc<dyn Listener>]>>,
+    live: LiveJobs,
+    /// Whether a thread of its own tidies up after decisions.
+    kept: AtomicBool,
     _lock: Option<LockGuard>,
 }
 
-struct Shared {
-    ledger: Ledger,
+pub(crate) struct Shared {
+    pub ledger: Ledger,
     /// Bytes of log that are not covered by a snapshot and that an earlier process wrote.
-    inherited_bytes: u64,
+    pub inherited_bytes: u64,
     /// Bytes that this process had written when it last made a snapshot.
-    snapshot_at_bytes: u64,
-    /// Blobs that were let go of durably, and are removed once nobody is about to refer to any.
-    unused: BTreeSet<Digest>,
-}
-
-/// A decision that is in the log's order and on its way to the disk.
-#[must_use = "nothing may be announced before it was settled"]
-pub(crate) struct Decided {
-    pending: Pending,
-    /// Position of its first record.
-    pub first: Lsn,
-    unused: Vec<Digest>,
+    pub snapshot_at_bytes: u64,
+    /// Length of the last snapshot; zero where this process made none.
+    pub snapshot_bytes: u64,
+    /// Blobs that were let go of, each with the position of the record that did: they are removed
+    /// once it is durable and nobody is about to refer to any.
+    pub unused: BTreeMap<Digest, Lsn>,
 }
 
 impl Host {
@@ -149,6 +143,7 @@ impl Host {
         let ledger =
             crate::view::replay(recovery.snapshot.as_ref(), |visit| recovery.replay(visit))?;
         let inherited_bytes = bytes_without_snapshot(&recovery);
+        let ledger_id = recovery.uuid;
         drop(recovery);
         let in_log = ground.disk.list("wal").unwrap_or_default();
         let gave_up_records = in_log.iter().any(|name| name.starts_with("removed-"));
@@ -167,13 +162,19 @@ impl Host {
             journal: EmbeddedJournal::new(wal, last_positions(&ledger)),
             key: ground.key,
             name: machine_name(),
+            ledger_id,
+            started_ns: clock::now_ns(),
             snapshot_every_bytes: ground.snapshot_every_bytes,
             shared: Mutex::new(Shared {
                 ledger,
                 inherited_bytes,
                 snapshot_at_bytes: 0,
-                unused: BTreeSet::new(),
+                snapshot_bytes: 0,
+                unused: BTreeMap::new(),
             }),
+            listeners: RwLock::new(Arc::from([])),
+            live: LiveJobs::default(),
+            kept: AtomicBool::new(false),
             _lock: ground.lock,
         };
         host.mark_crashes()?;
@@ -214,7 +215,8 @@ impl Host {
         &self.key
     }
 
-    pub(crate) fn ceilings(&self) -> &Limits {
+    /// The most that a job may ask for.
+    pub fn ceilings(&self) -> &Limits {
         &self.ceilings
     }
 
@@ -228,12 +230,32 @@ impl Host {
         self.journal.head()
     }
 
+    /// The newest durable position of the log.
+    pub fn durable_lsn(&self) -> Lsn {
+        self.journal.wal().durable_lsn()
+    }
+
     /// Figures of the log since this host was opened.
     pub fn log_figures(&self) -> hb_wal::Stats {
         self.journal.wal().stats()
     }
 
-    /// A job as it stands.
+    /// The identity of the ledger.
+    pub fn ledger_id(&self) -> [u8; 16] {
+        self.ledger_id
+    }
+
+    /// When this host was opened, in nanoseconds since the Unix epoch.
+    pub fn started_ns(&self) -> u64 {
+        self.started_ns
+    }
+
+    pub(crate) fn snapshot_every_bytes(&self) -> u64 {
+        self.snapshot_every_bytes
+    }
+
+    /// A job in memory as it stands. Jobs that are over may have been archived; see
+    /// [`Host::load`].
     pub fn job(&self, number: JobNumber) -> Option<Job> {
         self.lock().ledger.jobs.get(&number).cloned()
     }
@@ -243,245 +265,35 @@ impl Host {
         look(&self.lock().ledger)
     }
 
+    /// What running jobs print and say before it is durable.
+    pub fn live(&self) -> &LiveJobs {
+        &self.live
+    }
+
+    /// Adds somebody who wants to know of changes.
+    pub fn listen(&self, listener: Arc<dyn Listener>) {
+        let mut listeners = self.listeners.write().unwrap_or_else(PoisonError::into_inner);
+        *listeners = listeners.iter().cloned().chain([listener]).collect();
+    }
+
+    pub(crate) fn listeners(&self) -> Arc<[Arc<dyn Listener>]> {
+        Arc::clone(&self.listeners.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says that a thread calls [`Host::tidy`] from now on, so that no decision has to.
+    pub fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Relaxed)
+    }
+
     // The ledger is changed only by `Ledger::apply`, which changes all or nothing, so a panic
     // elsewhere under the lock leaves it whole.
-    fn lock(&self) -> MutexGuard<'_, Shared> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Decides records about one job: checks that they may follow, appends and applies them.
-    pub(crate) fn decide(
-        &self,
-        job: JobNumber,
-        events: Vec<Event>,
-        urgency: Urgency,
-    ) -> Result<Decided, DecideError> {
-        let mut shared = self.lock();
-        shared.ledger.check(&events)?;
-        let mut batch = Vec::with_capacity(events.len());
-        for event in events {
-            let Some((parts, assembled)) = event.split() else {
-                batch.push(event);
-                continue;
-            };
-            // A frame of the log holds a bounded number of bytes. Parts do nothing by
-            // themselves, so a crash among them leaves the job as it was.
-            for part in parts {
-                let entries = entries_about(&shared.ledger, job, vec![part]);
-                let _ = self.append_entries(&mut shared, &entries, urgency)?;
-            }
-            batch.push(assembled);
-        }
-        let entries = entries_about(&shared.ledger, job, batch);
-        Ok(self.append_entries(&mut shared, &entries, urgency)?)
-    }
-
-    /// Appends entries and applies them, under the lock that orders both.
-    fn append_entries(
-        &self,
-        shared: &mut Shared,
-        entries: &[Entry],
-        urgency: Urgency,
-    ) -> Result<Decided, JournalError> {
-        let pending = self.journal.append(entries, urgency)?;
-        let first = pending.first;
-        let mut unused = Vec::new();
-        for (lsn, entry) in (first..).zip(entries) {
-            let applied = shared.ledger.apply(lsn, &entry.event);
-            unused.extend(applied.expect("a decision was checked before it was appended"));
-        }
-        Ok(Decided { pending, first, unused })
-    }
-
-    /// Appends the record that founds a job, if its name is still free.
-    pub(crate) fn found(&self, job_id: &str, event: Event) -> Result<Decided, DecideError> {
-        let mut shared = self.lock();
-        shared.ledger.check(std::slice::from_ref(&event))?;
-        let subject = Subject::Id(job_id.to_owned());
-        let entry = Entry { subject, expect: Expect::Absent, event };
-        Ok(self.append_entries(&mut shared, &[entry], Urgency::New)?)
-    }
-
-    /// Waits until a decision is durable; then removes what it made useless.
-    pub(crate) fn settle(&self, decided: Decided) -> Result<(), JournalError> {
-        decided.pending.wait()?;
-        if !decided.unused.is_empty() {
-            self.lock().unused.extend(decided.unused);
-        }
-        self.remove_unused();
-        self.snapshot_if_due();
-        Ok(())
-    }
-
-    /// Removes blobs that were let go of, unless somebody has put a blob and not yet decided the
-    /// record that refers to it: it may be one of these, found and taken up again. Then it is
-    /// left to a later decision, unless too many wait already. What stays behind is found by the
-    /// sweep of the next start.
-    fn remove_unused(&self) {
-        let unused: Vec<Digest> = self.lock().unused.iter().copied().collect();
-        if unused.is_empty() {
-            return;
-        }
-        let needed = |digest| self.lock().ledger.refers_to(digest);
-        let patient = unused.len() > UNUSED_MAX;
-        let while_held = if patient { WhileHeld::Wait } else { WhileHeld::Leave };
-        match self.store.remove_unneeded(&unused, &needed, while_held) {
-            Ok(true) => {
-                self.lock().unused.retain(|digest| !unused.contains(digest));
-            }
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(%error, "a blob that nothing needs could not be removed");
-            }
-        }
-    }
-
-    /// Waits until everything up to a position is durable: what another thread decided may be
-    /// seen in the ledger before it is.
-    pub(crate) fn await_durable(&self, lsn: Lsn) -> Result<(), JournalError> {
-        self.journal.await_durable(lsn)
-    }
-
-    /// Bounds what the next recovery has to read. A failure costs time at the next start, nothing
-    /// else, and is only told.
-    fn snapshot_if_due(&self) {
-        let written = self.journal.wal().stats().bytes;
-        let (at, bytes) = {
-            let mut shared = self.lock();
-            let since = shared.inherited_bytes + written - shared.snapshot_at_bytes;
-            if since < self.snapshot_every_bytes {
-                return;
-            }
-            (shared.inherited_bytes, shared.snapshot_at_bytes) = (0, written);
-            (shared.ledger.applied, shared.ledger.to_bytes())
-        };
-        // Decisions of other threads may be in it that are still on their way.
-        if let Err(error) = self.await_durable(at) {
-            tracing::warn!(%error, "the ledger's snapshot could not be written");
-            return;
-        }
-        if let Err(error) = self.journal.wal().snapshot(at, &bytes) {
-            tracing::warn!(%error, "the ledger's snapshot could not be written");
-        }
-    }
-
-    /// Makes a component ready to run: from the cache, or scanned and compiled in a bounded child.
-    pub(crate) fn prepare(
-        &self,
-        component: BlobRef,
-        limits: &Limits,
-        observer: &mut dyn Observer,
-    ) -> Result<Prepared, RunError> {
-        observer.notice(Notice::Preparing);
-        let bytes = self.store.get(component.digest)?;
-        Ok(self.sandbox.prepare(&bytes, component.digest, limits)?)
-    }
-
-    /// Runs a job to its outcome, from its newest checkpoint. One that has an outcome is left as it
-    /// is.
-    ///
-    /// `Err` means that the attempt ended without an outcome; everything that was saved stays.
-    pub fn run(
-        &self,
-        number: JobNumber,
-        control: &Control,
-        observer: &mut dyn Observer,
-    ) -> Result<Job, RunError> {
-        let find =
-            || self.job(number).ok_or_else(|| RunError::NoSuchJob { name: number.to_string() });
-        let job = find()?;
-        if !job.is_unfinished() {
-            self.await_durable(job.last)?;
-            return Ok(job);
-        }
-        if job.state.crashes_since_checkpoint >= job.spec.max_crashes {
-            let decided = self.conclude_idle(&job, Outcome::Poisoned, poison_message(&job))?;
-            self.settle(decided)?;
-            return find();
-        }
-        let prepared = self.prepare(job.spec.component, &job.spec.limits, observer)?;
-        let launch = self.launch(&job)?;
-        let (token, job) = self.claim(&job)?;
-        observer.notice(Notice::Started { attempt: job.state.attempts });
-        let control = with_deadline(control, &job.spec.limits);
-        let mut attempt = Attempt::new(self, &job, token, observer);
-        match self.sandbox.run(&prepared, launch, &mut attempt, &control) {
-            Ok(Ended::Finished(_)) => {}
-            Ok(Ended::Stopped) => unreachable!("an attempt never asks for a stop"),
-            Err(fault) => return Err(self.interrupt(number, token, fault)),
-        }
-        let job = find()?;
-        if let Some(conclusion) = &job.conclusion {
-            let seal = job.seal.as_ref().map(|kept| kept.seal);
-            observer.notice(Notice::Ended { outcome: conclusion.outcome, seal });
-        }
-        Ok(job)
-    }
-
-    /// Writes down that the host could not go on, as far as it still can.
-    fn interrupt(&self, job: JobNumber, token: Lsn, fault: hb_sandbox::HostFault) -> RunError {
-        let detail = hb_types::text::printable(&chain_of(&fault), 1000);
-        let why = Interruption::HostFault;
-        let record = Interrupted { job, token, why, detail, at_ns: clock::now_ns() };
-        let written = self.decide(job, vec![record.into()], Urgency::Closing);
-        let written = written.and_then(|decided| Ok(self.settle(decided)?));
-        if let Err(error) = written {
-            // The next start finds the attempt and marks it; nothing depends on this record.
-            tracing::warn!(%error, "the interruption could not be written down");
-        }
-        RunError::Fault(fault)
-    }
-
-    /// Claims a job for this process. Not waited for: the log's order alone makes the claim hold
-    /// before anything that the attempt writes.
-    fn claim(&self, job: &Job) -> Result<(Lsn, Job), RunError> {
-        let at_ns = clock::now_ns();
-        let number = job.number;
-        let mut events: Vec<Event> = Vec::new();
-        if job.state.phase == Phase::Received {
-            events.push(Scheduled { job: number, at_ns }.into());
-        }
-        events.push(Started { job: number, process: std::process::id(), at_ns }.into());
-        let offset = events.len() as u64 - 1;
-        let decided = self.decide(number, events, Urgency::New)?;
-        let token = decided.first + offset;
-        let job = self.job(number).expect("a claimed job is in the ledger");
-        Ok((token, job))
-    }
-
-    fn launch(&self, job: &Job) -> Result<Launch, RunError> {
-        let mut inputs = Vec::with_capacity(job.spec.inputs.len());
-        for (name, blob) in &job.spec.inputs {
-            let file = self.open_blob(*blob)?;
-            inputs.push(Input { name: name.clone(), file, len_bytes: blob.len_bytes });
-        }
-        Ok(Launch {
-            arguments: job.spec.arguments.clone(),
-            environment: job.spec.environment.clone(),
-            stdin: job.spec.stdin.map(|blob| self.open_blob(blob)).transpose()?,
-            inputs,
-            limits: job.spec.limits.clone(),
-            seed: job.spec.seed_bytes(),
-            start_ns: job.spec.start_ns,
-            scratch: tempfile::tempfile_in(&self.scratch).map_err(RunError::Scratch)?,
-        })
-    }
-
-    fn open_blob(&self, blob: BlobRef) -> Result<std::fs::File, RunError> {
-        crate::view::blob_file(&self.store, blob)
-    }
-}
-
-/// Entries about one job that hold only if nothing else was decided about it.
-fn entries_about(ledger: &Ledger, job: JobNumber, events: Vec<Event>) -> Vec<Entry> {
-    let last = ledger.jobs.get(&job).map_or(Expect::Absent, |job| Expect::At(job.last));
-    let entry = |(index, event)| Entry {
-        subject: Subject::Job(job),
-        // The records of one batch follow each other by being appended together.
-        expect: if index == 0 { last } else { Expect::Any },
-        event,
-    };
-    events.into_iter().enumerate().map(entry).collect()
 }
 
 /// About how many bytes of a log its newest snapshot does not cover: the log tells how many it
@@ -500,36 +312,6 @@ fn last_positions(ledger: &Ledger) -> BTreeMap<Subject, Lsn> {
         [id, (Subject::Job(job.number), job.last)]
     })
     .collect()
-}
-
-/// The control of one attempt: the caller's, and the job's own limit of real time.
-fn with_deadline(control: &Control, limits: &Limits) -> Control {
-    let mut control = control.clone();
-    let limit_ms = limits.get(Limit::Deadline);
-    if let Some(end) = Instant::now().checked_add(Duration::from_millis(limit_ms)) {
-        control.deadline = Some(control.deadline.map_or(end, |other| other.min(end)));
-    }
-    control
-}
-
-fn poison_message(job: &Job) -> String {
-    format!(
-        "set aside: {} attempts died with their host since the last checkpoint; \
-         `hb trace {}` shows them, and --max-crashes raises the bound for a new job",
-        job.state.crashes_since_checkpoint, job.job_id
-    )
-}
-
-/// An error and its causes, in one line.
-fn chain_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn machine_name() -> String {

@@ -25,6 +25,8 @@ pub enum Subject {
     Id(String),
     /// A job.
     Job(JobNumber),
+    /// The ledger as a whole.
+    Ledger,
 }
 
 /// What must hold of the subject for an entry to be appended.
@@ -82,7 +84,16 @@ impl Pending {
     pub fn wait(self) -> Result<(), JournalError> {
         Ok(self.ticket.wait()?)
     }
+
+    /// Calls back once the entries are durable, or when whether they are cannot be known any more.
+    /// The call comes from the thread that commits, which does nothing else meanwhile.
+    pub fn on_durable(&self, call: impl FnOnce(Result<(), JournalError>) + Send + 'static) {
+        self.ticket.on_durable(move |result| call(result.map_err(JournalError::from)));
+    }
 }
+
+/// Is called once with how it went.
+pub type WhenDurable = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
 
 /// Where decisions are kept.
 pub trait Journal: Send + Sync {
@@ -92,6 +103,9 @@ pub trait Journal: Send + Sync {
 
     /// Returns when everything up to this position is durable, whoever appended it.
     fn await_durable(&self, lsn: Lsn) -> Result<(), JournalError>;
+
+    /// Calls back once everything up to this position is durable, or may never be.
+    fn when_durable(&self, lsn: Lsn, call: WhenDurable);
 
     /// The newest durable position, and the link of the log's chain there.
     fn head(&self) -> (Lsn, Digest);
@@ -121,6 +135,15 @@ impl EmbeddedJournal {
     /// The log itself, for snapshots and figures.
     pub fn wal(&self) -> &Wal {
         &self.wal
+    }
+
+    /// Forgets the last positions of subjects about which nothing more can be decided, so that
+    /// memory does not grow with history. Who decides knows by itself that their names are taken.
+    pub fn release(&self, subjects: impl IntoIterator<Item = Subject>) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        for subject in subjects {
+            last.remove(&subject);
+        }
     }
 }
 
@@ -166,6 +189,10 @@ impl Journal for EmbeddedJournal {
             return Ok(());
         }
         Ok(self.wal.settle()?)
+    }
+
+    fn when_durable(&self, lsn: Lsn, call: WhenDurable) {
+        self.wal.on_durable(lsn, move |result| call(result.map_err(JournalError::from)));
     }
 
     fn head(&self) -> (Lsn, Digest) {

@@ -7,27 +7,57 @@
 //! Invariants: nothing is announced before it is durable; every change of a job goes through
 //! `hb_types::state::apply`, live and in replay; a data directory has one host at a time.
 
+mod archive;
 mod attempt;
 pub mod care;
 mod clock;
 mod conclusion;
 mod contents;
+mod decide;
 mod delta;
+mod dispatch;
 mod error;
+mod execute;
+mod fork;
 mod host;
 pub mod journal;
 mod layout;
+mod listen;
+mod live;
+mod materialise;
 mod observer;
+mod origin;
+mod output;
 mod ownership;
+mod queue;
+mod retry;
+mod schedules;
+mod spool;
 mod submit;
 mod verify;
 mod view;
 
-pub use error::{DecideError, OpenHostError, RunError, SubmitError, is_disk_full};
+pub use decide::Decided;
+pub use dispatch::{AdoptTrace, DispatchFigures, DispatchOptions, Dispatcher, Mode, NotRunning};
+pub use error::{
+    ChangeError, DecideError, LoadError, OpenHostError, ReadOutputError, RunError, SubmitError,
+    is_disk_full,
+};
+pub use execute::{Executed, Orders};
+pub use fork::ForkError;
+pub use hb_sandbox::Stream;
+pub use hb_store::{BlobWriter, StoreError};
 pub use host::{Ground, Host, HostOptions, SNAPSHOT_EVERY_BYTES};
 pub use layout::Layout;
+pub use listen::{Change, Listener};
+pub use live::{LiveJobs, LiveObserver, TAIL_BYTES};
 pub use observer::{Notice, Observer};
+pub use origin::{ORIGINS_MAX, OriginError};
+pub use output::{Piece, content_of};
 pub use ownership::{Ownership, is_dying, ownership};
+pub use queue::{Candidate, Capacity, PATIENCE_NS, Queue, Waiting};
+pub use retry::{RetryError, RetryFrom};
+pub use schedules::{ScheduleError, check_cron, next_moment_ns};
 pub use submit::{AddError, Submission, Submitted};
 pub use verify::{Difference, Expected, Verdict, Verifier, VerifyError};
 pub use view::{ExportError, LedgerView, public_key};

@@ -15,10 +15,12 @@ use hb_types::{
     job::{BlobRef, JobSpec, check_name},
     ledger::{Job, Ledger},
     limits::Limits,
+    terms::Terms,
 };
 
 use crate::{
     Host, clock,
+    decide::Decided,
     error::{DecideError, SubmitError},
     journal::JournalError,
 };
@@ -32,6 +34,8 @@ pub struct Submission {
     pub name_hint: String,
     /// What is asked for; its blobs are in the store.
     pub spec: JobSpec,
+    /// When, and with what.
+    pub terms: Terms,
     /// Run even if the answer is known.
     pub rerun: bool,
 }
@@ -89,45 +93,64 @@ impl Host {
     /// - without a job id, an unfinished one with the same hash, or one that ended in a way that a
     ///   repetition must reproduce.
     pub fn submit(&self, submission: &Submission) -> Result<Submitted, SubmitError> {
+        let (submitted, decided) = self.submit_undurable(submission)?;
+        match decided {
+            Some(decided) => self.settle(decided)?,
+            // It may be another thread's, and on its way to the disk.
+            None => self.await_durable(submitted.number())?,
+        }
+        Ok(submitted)
+    }
+
+    /// As [`Host::submit`], but what was decided is not durable yet: nobody may be told before it
+    /// is, nor, where nothing was decided, before the job's number is (`when_durable_at`).
+    pub fn submit_undurable(
+        &self,
+        submission: &Submission,
+    ) -> Result<(Submitted, Option<Decided>), SubmitError> {
         submission.spec.check(self.ceilings())?;
+        submission.terms.check()?;
         if let Some(job_id) = &submission.job_id {
             check_name("job id", job_id)?;
         }
-        for blob in submission.spec.blobs() {
-            if !self.store().contains(blob.digest)? {
-                return Err(StoreError::Missing { digest: blob.digest }.into());
-            }
-        }
         let job_hash = submission.spec.hash();
+        // What is there now must still be there when the record refers to it.
+        let _hold = self.store().hold();
         // Another submission may take the name in between; then the ledger is asked again.
         loop {
             let known = self.with_ledger(|ledger| known_answer(ledger, submission, job_hash))?;
             if let Some(number) = known {
-                // It may be another thread's, and on its way to the disk.
-                self.await_durable(number)?;
-                return Ok(Submitted::Existing(number));
+                return Ok((Submitted::Existing(number), None));
             }
+            self.check_presence(&submission.spec)?;
+            crate::origin::sources(self.store(), &submission.spec, self.ceilings())?;
             let job_id = match &submission.job_id {
                 Some(job_id) => job_id.clone(),
                 None => {
                     self.with_ledger(|ledger| free_name(ledger, &submission.name_hint, job_hash))
                 }
             };
-            let spec = submission.spec.clone();
+            let (spec, terms) = (submission.spec.clone(), submission.terms.clone());
             let received =
-                Received { job_id: job_id.clone(), job_hash, spec, at_ns: clock::now_ns() };
+                Received { job_id: job_id.clone(), job_hash, spec, terms, at_ns: clock::now_ns() };
             match self.found(&job_id, received.into()) {
-                Ok(decided) => {
-                    let number = decided.first;
-                    self.settle(decided)?;
-                    return Ok(Submitted::New(number));
-                }
+                Ok(decided) => return Ok((Submitted::New(decided.first), Some(decided))),
                 Err(
                     DecideError::Apply(_) | DecideError::Journal(JournalError::Conflict { .. }),
                 ) => {}
                 Err(DecideError::Journal(error)) => return Err(error.into()),
             }
         }
+    }
+
+    pub(crate) fn check_presence(&self, spec: &JobSpec) -> Result<(), SubmitError> {
+        let mut missing = Vec::new();
+        for blob in spec.blobs() {
+            if self.store().len(blob.digest)? != Some(blob.len_bytes) {
+                missing.push(blob.digest);
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(SubmitError::Missing { missing }) }
     }
 }
 
@@ -137,22 +160,23 @@ fn known_answer(
     job_hash: Digest,
 ) -> Result<Option<JobNumber>, SubmitError> {
     if let Some(job_id) = &submission.job_id {
-        let Some(job) = ledger.by_id(job_id) else { return Ok(None) };
-        if job.job_hash != job_hash {
-            let (existing, asked) = (job.job_hash, job_hash);
+        let Some(found) = ledger.by_id(job_id) else { return Ok(None) };
+        if found.job_hash() != job_hash {
+            let (existing, asked) = (found.job_hash(), job_hash);
             return Err(SubmitError::Conflict { job_id: job_id.clone(), existing, asked });
         }
-        if submission.rerun && !job.is_unfinished() {
+        if submission.rerun && !found.is_unfinished() {
             return Err(SubmitError::Ended { job_id: job_id.clone() });
         }
-        return Ok(Some(job.number));
+        return Ok(Some(found.number()));
     }
-    let mut same = ledger.by_hash(job_hash);
     let answers = |job: &&Job| {
         job.is_unfinished()
             || (!submission.rerun && job.conclusion.as_ref().is_some_and(|c| c.reproducible))
     };
-    Ok(same.find(answers).map(|job| job.number))
+    let here = ledger.by_hash(job_hash).find(answers).map(|job| job.number);
+    let archived = || if submission.rerun { None } else { ledger.archive.answer(job_hash) };
+    Ok(here.or_else(archived))
 }
 
 /// `kmer-1a2b3c4d`, and with a number behind it where that is taken.
@@ -168,6 +192,6 @@ fn free_name(ledger: &Ledger, hint: &str, job_hash: Digest) -> String {
     let numbered = (2u64..).map(|number| format!("{name}-{number}"));
     std::iter::once(name.clone())
         .chain(numbered)
-        .find(|name| !ledger.ids.contains_key(name))
+        .find(|name| ledger.by_id(name).is_none())
         .expect("there are more numbers than jobs")
 }

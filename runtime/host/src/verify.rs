@@ -6,6 +6,9 @@
 //! - *by checkpoints*: the same, but at every checkpoint the run is ended and a new one is started
 //!   from it. What it proves: a crash at any checkpoint leaves no trace in what follows.
 //!
+//! A job that goes on from another one's checkpoint is repeated from that checkpoint, which is made
+//! again first.
+//!
 //! Nothing is written to the ledger; what a repetition holds lies in a store of its own that is
 //! removed afterwards.
 
@@ -26,7 +29,16 @@ use hb_types::{
     outcome::{Explanation, Outcome},
 };
 
-use crate::{attempt::restored, conclusion::Leavings, delta, error::RunError, view::blob_file};
+use crate::{
+    attempt::restored,
+    conclusion::Leavings,
+    delta,
+    error::RunError,
+    materialise::{Materialised, Materialiser},
+    origin::{self, OriginError, Source},
+    spool::Spooled,
+    view::blob_file,
+};
 
 /// One recorded checkpoint.
 pub use hb_seal::CheckpointMark;
@@ -113,6 +125,9 @@ pub enum VerifyError {
     /// The specification asks for more than a host allows, or names what no host would.
     #[error("the statement's manifest cannot be run here")]
     Invalid(#[from] InvalidSpec),
+    /// The job that it goes on from.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
     /// The outcome depends on more than the job.
     #[error(
         "the outcome ({outcome}) depends on the machine, its user or the job's history, not only on the job: no repetition can prove it"
@@ -172,13 +187,17 @@ impl Verifier<'_> {
             return Err(VerifyError::NotReproducible { outcome: expected.outcome.canonical() });
         }
         self.check_presence(spec)?;
+        let sources = origin::sources(self.store, spec, &Limits::ceilings())?;
         let component = self.store.get(spec.component.digest)?;
         let prepared = self.sandbox.prepare(&component, spec.component.digest, &spec.limits)?;
         let directory = tempfile::tempdir()?;
         let store = Store::open(Arc::new(RealDisk::open(directory.path())?))?;
         let mut repetition = Repetition::new(&store, expected, job_hash, by_checkpoints);
         let mut restarts = 0;
-        loop {
+        if !sources.is_empty() {
+            self.begin(&sources, spec, &mut repetition, control)?;
+        }
+        while repetition.end.is_none() {
             match self.run(&prepared, spec, &mut repetition, control)? {
                 Ended::Stopped if repetition.never_restores => break,
                 Ended::Stopped => restarts += 1,
@@ -195,10 +214,40 @@ impl Verifier<'_> {
         let inputs = spec.inputs.iter().map(|(name, blob)| (format!("input {name:?}"), *blob));
         let stdin = spec.stdin.map(|blob| ("standard input".to_owned(), blob));
         let component = ("the component".to_owned(), spec.component);
-        for (what, blob) in std::iter::once(component).chain(inputs).chain(stdin) {
+        let origin =
+            spec.origin.iter().flat_map(|origin| origin.needs.iter().chain([&origin.spec]));
+        let origin = origin.map(|blob| ("a part of the job to go on from".to_owned(), *blob));
+        for (what, blob) in std::iter::once(component).chain(inputs).chain(stdin).chain(origin) {
             if !self.store.contains(blob.digest)? {
                 return Err(VerifyError::Missing { what, digest: blob.digest });
             }
+        }
+        Ok(())
+    }
+
+    /// Makes the checkpoint that the job begins at; where it cannot be made, the repetition is over.
+    fn begin(
+        &self,
+        sources: &[Source],
+        spec: &JobSpec,
+        repetition: &mut Repetition<'_>,
+        control: &Control,
+    ) -> Result<(), VerifyError> {
+        let materialiser = Materialiser {
+            store: self.store,
+            sandbox: self.sandbox,
+            control,
+            limits: &spec.limits,
+            scratch: &tempfile::tempfile,
+        };
+        match materialiser.materialise(sources, &mut |_| ())? {
+            Materialised::Made(held) => repetition.begin_at(&held)?,
+            Materialised::NotMade(why) => {
+                let what = format!("checkpoint to go on from, at step {}", why.step);
+                repetition.differ(what, &why.checkpoint, &why.found);
+                repetition.end_as_not_runnable(why.to_string());
+            }
+            Materialised::Ended(_) | Materialised::Stopped => return Err(VerifyError::Interrupted),
         }
         Ok(())
     }
@@ -240,6 +289,7 @@ struct Point {
 }
 
 /// What a repetition knows while it runs; over several runs when it goes by checkpoints.
+#[expect(clippy::struct_excessive_bools, reason = "each says something else of the run")]
 struct Repetition<'a> {
     store: &'a Store,
     expected: &'a Expected,
@@ -251,6 +301,8 @@ struct Repetition<'a> {
     missed: Option<Digest>,
     held: Holdings,
     point: Option<Point>,
+    /// Whether the job goes on from another one's checkpoint.
+    has_origin: bool,
     restored: bool,
     never_restores: bool,
     compared: u64,
@@ -274,6 +326,7 @@ impl<'a> Repetition<'a> {
             missed: None,
             held: Holdings::default(),
             point: None,
+            has_origin: false,
             restored: false,
             never_restores: false,
             compared: 0,
@@ -284,6 +337,29 @@ impl<'a> Repetition<'a> {
 
     fn begin(&mut self) {
         self.restored = false;
+    }
+
+    /// Lets the job begin at a checkpoint, which counts as its first.
+    fn begin_at(&mut self, held: &Spooled) -> Result<(), HostFault> {
+        self.has_origin = true;
+        self.held = held.build(self.store)?.holdings;
+        // A job that reached a limit before it asked for its checkpoint has none in its record.
+        if !self.expected.checkpoints.is_empty() {
+            self.compare(held.step, held.digest);
+        }
+        let (step, counters) = (held.step, held.counters);
+        self.point = Some(Point { sequence: 1, step, counters, progress: held.progress.clone() });
+        Ok(())
+    }
+
+    /// Ends the repetition of a job that cannot go on from where it should.
+    fn end_as_not_runnable(&mut self, message: String) {
+        let outcome = Outcome::NotRunnable;
+        self.differ("outcome".to_owned(), &self.expected.outcome.canonical(), &outcome.canonical());
+        // Where it did not even begin, it cannot have come by the recorded checkpoints.
+        self.next = self.expected.checkpoints.len();
+        let seal = Leavings::nothing().seal(self.job_hash, &outcome);
+        self.end = Some((seal, outcome, Explanation { message, backtrace: Vec::new() }));
     }
 
     fn differ(&mut self, what: String, expected: &dyn Display, found: &dyn Display) {
@@ -378,6 +454,10 @@ impl<'a> Repetition<'a> {
     }
 }
 
+/// What keeps a job from going on that does not ask for its checkpoint.
+const IGNORES_ORIGIN: &str =
+    "the job never asks for the checkpoint that it goes on from (`restore`)";
+
 impl Session for Repetition<'_> {
     fn restore(&mut self) -> Result<Option<Restored<'_>>, HostFault> {
         self.restored = true;
@@ -395,6 +475,10 @@ impl Session for Repetition<'_> {
     }
 
     fn save(&mut self, capture: &Capture<'_>) -> Result<Saved, HostFault> {
+        if self.has_origin && !self.restored {
+            self.end_as_not_runnable(IGNORES_ORIGIN.to_owned());
+            return Ok(Saved::Stop);
+        }
         let fresh = self.point.is_none() || !self.restored;
         if fresh && self.point.is_some() && self.by_checkpoints {
             self.never_restores = true;
@@ -421,6 +505,14 @@ impl Session for Repetition<'_> {
         let leavings = Leavings::of_capture(capture)
             .map_err(|source| HostFault::new("cannot read what the job left", source))?;
         if ending.outcome == Outcome::Cancelled {
+            return Ok(());
+        }
+        let is_its_own = matches!(
+            ending.outcome,
+            Outcome::Success | Outcome::Exit { .. } | Outcome::Trap { .. }
+        );
+        if self.has_origin && !self.restored && is_its_own {
+            self.end_as_not_runnable(IGNORES_ORIGIN.to_owned());
             return Ok(());
         }
         if self.by_checkpoints && self.point.is_some() && !self.restored {

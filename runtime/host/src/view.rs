@@ -16,7 +16,7 @@ use hb_types::{
     Digest,
     capture::{ChunkSource, ContentId, chunk_count},
     content::Kept,
-    event::{Artifact, Event},
+    event::{Artifact, Event, JobNumber},
     job::BlobRef,
     ledger::{Job, KeptSeal, Ledger},
 };
@@ -24,7 +24,7 @@ use hb_wal::{RecordRef, ReplayError, Snapshot};
 
 use crate::{
     contents::HeldContents,
-    error::{OpenHostError, RunError},
+    error::{LoadError, OpenHostError, RunError},
     layout::Layout,
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn replay(
 ) -> Result<Ledger, OpenHostError> {
     let mut ledger = match snapshot {
         Some(Snapshot { lsn, state }) => {
-            Ledger::from_bytes(state).map_err(|_| OpenHostError::Snapshot { lsn: *lsn })?
+            Ledger::from_bytes(state).ok_or(OpenHostError::Snapshot { lsn: *lsn })?
         }
         None => Ledger::default(),
     };
@@ -142,6 +142,20 @@ impl LedgerView {
     /// The blobs.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The numbers of all jobs, newest first.
+    pub fn numbers(&self) -> Vec<JobNumber> {
+        let here = self.ledger.jobs.keys();
+        let mut numbers: Vec<JobNumber> =
+            here.chain(self.ledger.archive.jobs().keys()).copied().collect();
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        numbers
+    }
+
+    /// A job, wherever its record lies; `None` where there is none of that number.
+    pub fn load(&self, number: JobNumber) -> Result<Option<Job>, LoadError> {
+        crate::archive::load(&self.store, &self.ledger, number)
     }
 
     /// Writes everything that a job durably printed to `sink`.

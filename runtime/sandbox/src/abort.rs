@@ -24,7 +24,7 @@ pub(crate) enum Abort {
     #[error("cancelled")]
     Cancelled,
     /// The host asked to end the attempt here, without an outcome.
-    #[error("stopped by the host after a checkpoint")]
+    #[error("stopped by the host")]
     Stopped,
     /// The host itself cannot go on; nothing that the guest did.
     #[error("the host cannot go on")]

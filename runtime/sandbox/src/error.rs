@@ -145,6 +145,19 @@ impl PrepareError {
         matches!(self, Self::Rejected(_))
     }
 
+    /// Whether the component, under the limits of its job, is what cannot be run; otherwise the
+    /// machine or the host failed.
+    pub fn is_component(&self) -> bool {
+        match self {
+            Self::Rejected(_)
+            | Self::TooLarge(_)
+            | Self::CompilerMemory(_)
+            | Self::CompilerTime(_)
+            | Self::CompilerDied { .. } => true,
+            Self::CompilerMissing { .. } | Self::Cache { .. } | Self::Engine { .. } => false,
+        }
+    }
+
     pub(crate) fn too_large(limit: u64, wanted: u64) -> Self {
         Self::TooLarge(LimitReached { limit: Limit::ComponentBytes, value: limit, wanted })
     }

@@ -1,6 +1,6 @@
 //! Whether a run may go on.
 //!
-//! Owns: the two ways to end a job from outside, and when they are looked at: whenever the guest
+//! Owns: the ways to end a run from outside, and when they are looked at: whenever the guest
 //! has used `YIELD_INTERVAL_FUEL`, and in every host call whose work grows with what the guest
 //! asks for, because host calls use no fuel. Knows nothing of futures or stores.
 
@@ -22,7 +22,8 @@ impl Pulse {
         Self { control: control.clone(), deadline_ms: limits.get(Limit::Deadline) }
     }
 
-    /// Fails when the job was cancelled or its time is over. A cancellation wins.
+    /// Fails when the job was cancelled, its time is over, or the attempt is to stop. What ends the
+    /// job wins.
     pub(crate) fn check(&self) -> Result<(), Abort> {
         if self.control.cancel.load(Ordering::Relaxed) {
             return Err(Abort::Cancelled);
@@ -33,6 +34,9 @@ impl Pulse {
                 value: self.deadline_ms,
                 wanted: 0,
             }));
+        }
+        if self.control.stop.load(Ordering::Relaxed) {
+            return Err(Abort::Stopped);
         }
         Ok(())
     }

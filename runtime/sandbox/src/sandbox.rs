@@ -156,6 +156,11 @@ impl Sandbox {
         self.link(digest, &loaded)
     }
 
+    /// A component that was made ready before and is still in memory.
+    pub fn prepared(&self, digest: Digest) -> Option<Prepared> {
+        self.ready_in_memory(digest)
+    }
+
     /// Runs one attempt to its end, on the calling thread.
     ///
     /// An error says that the host failed and not the job; the attempt then has no outcome.

@@ -79,12 +79,14 @@ pub trait Session: Send {
     fn finish(&mut self, ending: &Ending, capture: &Capture<'_>) -> Result<(), HostFault>;
 }
 
-/// How a run is ended from outside. Both are looked at after at most some milliseconds of guest
+/// How a run is ended from outside. All are looked at after at most some milliseconds of guest
 /// time, and ignored while a call into the [`Session`] is under way.
 #[derive(Clone, Debug, Default)]
 pub struct Control {
     /// Set it to end the job with [`Outcome::Cancelled`].
     pub cancel: Arc<AtomicBool>,
+    /// Set it to end the attempt without an outcome, as [`Ended::Stopped`].
+    pub stop: Arc<AtomicBool>,
     /// When it passes, the job ends with the limit `deadline_ms`.
     pub deadline: Option<Instant>,
 }
@@ -108,6 +110,6 @@ pub struct Ending {
 pub enum Ended {
     /// The job has an outcome.
     Finished(Ending),
-    /// The session answered a checkpoint with [`Saved::Stop`].
+    /// The session answered a checkpoint with [`Saved::Stop`], or [`Control::stop`] was set.
     Stopped,
 }

@@ -16,14 +16,16 @@ use crate::{
     content::{Delta, Kept},
     job::{BlobRef, JobSpec},
     outcome::{Explanation, Outcome},
+    schedule::Schedule,
     state::{Interruption, Transition, Verdict},
+    terms::Terms,
 };
 
 /// A job's number in its ledger: the LSN of its `Received` record.
 pub type JobNumber = Lsn;
 
 /// Version of the layouts below.
-pub const SCHEMA: u16 = 1;
+pub const SCHEMA: u16 = 2;
 
 macro_rules! events {
     ($($kind:literal $(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
@@ -138,6 +140,8 @@ events! {
         job_hash: Digest,
         /// What was asked for.
         spec: JobSpec,
+        /// When and with what.
+        terms: Terms,
         /// Real time, in nanoseconds since the Unix epoch; so in all records.
         at_ns: u64,
     }
@@ -251,12 +255,118 @@ events! {
         /// Digest of all its bytes.
         digest: Digest,
     }
+    10 /// An attempt failed, and the job is tried again.
+    Retried {
+        /// Which job.
+        job: JobNumber,
+        /// The claim.
+        token: Lsn,
+        /// How the attempt ended.
+        outcome: Outcome,
+        /// For people.
+        message: String,
+        /// When it may start again.
+        not_before_ns: u64,
+        /// When.
+        at_ns: u64,
+    }
+    11 /// A job is not to be started until it is released.
+    Held {
+        /// Which job.
+        job: JobNumber,
+        /// When.
+        at_ns: u64,
+    }
+    12 /// A job may be started again.
+    Released {
+        /// Which job.
+        job: JobNumber,
+        /// When.
+        at_ns: u64,
+    }
+    13 /// Jobs that are over were moved out of the ledger's memory into a blob.
+    Archived {
+        /// The blob.
+        pack: BlobRef,
+        /// Which jobs, in order of number.
+        jobs: Vec<ArchivePlace>,
+        /// When.
+        at_ns: u64,
+    }
+    14 /// Jobs that are over were removed for good.
+    Forgotten {
+        /// Which, and what each of them referred to.
+        jobs: Vec<Forgetting>,
+        /// When.
+        at_ns: u64,
+    }
+    15 /// A schedule was made or replaced.
+    ScheduleSet {
+        /// Its name.
+        name: String,
+        /// What it says.
+        schedule: Schedule,
+        /// When.
+        at_ns: u64,
+    }
+    16 /// A schedule was removed.
+    ScheduleRemoved {
+        /// Its name.
+        name: String,
+        /// When.
+        at_ns: u64,
+    }
+    17 /// The job of one moment of a schedule was submitted.
+    ScheduleFired {
+        /// Its name.
+        name: String,
+        /// The moment.
+        moment_ns: u64,
+        /// When.
+        at_ns: u64,
+    }
+    18 /// The host stops or goes on starting jobs.
+    StartsPaused {
+        /// Whether it stopped.
+        paused: bool,
+        /// When.
+        at_ns: u64,
+    }
+}
+
+/// Where in an archive's blob a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ArchivePlace {
+    /// Which job.
+    pub job: JobNumber,
+    /// Where its bytes begin.
+    pub offset: u64,
+    /// How many they are.
+    pub len: u32,
+}
+
+/// A job that is removed for good.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct Forgetting {
+    /// Which job.
+    pub job: JobNumber,
+    /// Every use of a blob that ends with it.
+    pub releases: Vec<Digest>,
+}
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// One job.
+    Job(JobNumber),
+    /// The ledger as a whole.
+    Ledger,
 }
 
 impl Event {
-    /// Which job it is about; for `Received` the number is its own LSN.
-    pub fn job(&self, lsn: Lsn) -> JobNumber {
-        match self {
+    /// What it is about; for `Received` the job's number is its own LSN.
+    pub fn about(&self, lsn: Lsn) -> About {
+        let job = match self {
             Self::Received(_) => lsn,
             Self::Scheduled(record) => record.job,
             Self::Started(record) => record.job,
@@ -266,7 +376,17 @@ impl Event {
             Self::Sealed(record) => record.job,
             Self::Part(record) => record.job,
             Self::Assembled(record) => record.job,
-        }
+            Self::Retried(record) => record.job,
+            Self::Held(record) => record.job,
+            Self::Released(record) => record.job,
+            Self::Archived(_)
+            | Self::Forgotten(_)
+            | Self::ScheduleSet(_)
+            | Self::ScheduleRemoved(_)
+            | Self::ScheduleFired(_)
+            | Self::StartsPaused(_) => return About::Ledger,
+        };
+        About::Job(job)
     }
 
     /// The records by which this one can be appended if it is too large for one: the parts, and the
@@ -285,7 +405,16 @@ impl Event {
             | Self::Interrupted(_)
             | Self::Sealed(_)
             | Self::Part(_)
-            | Self::Assembled(_) => return None,
+            | Self::Assembled(_)
+            | Self::Retried(_)
+            | Self::Held(_)
+            | Self::Released(_)
+            | Self::Archived(_)
+            | Self::Forgotten(_)
+            | Self::ScheduleSet(_)
+            | Self::ScheduleRemoved(_)
+            | Self::ScheduleFired(_)
+            | Self::StartsPaused(_) => return None,
         };
         let piece = |(index, bytes): (usize, &[u8])| {
             Part { job, token, first: index == 0, bytes: bytes.to_vec() }.into()
@@ -294,8 +423,9 @@ impl Event {
         Some((parts, Assembled { job, kind, digest: Digest::of(&bytes) }.into()))
     }
 
-    /// What it does to the job's state, if it stands at `lsn`. For `Assembled` that is what the
-    /// record does that it stands for, which only the ledger knows.
+    /// What it does to the job's state, if it stands at `lsn`; `None` where it is not about one
+    /// job. For `Assembled` that is what the record does that it stands for, which only the ledger
+    /// knows.
     pub fn transition(&self, lsn: Lsn) -> Option<Transition> {
         let transition = match self {
             Self::Received(_) => Transition::Receive,
@@ -315,7 +445,16 @@ impl Event {
             }
             Self::Sealed(_) => Transition::Seal,
             Self::Part(record) => Transition::Part { token: record.token },
-            Self::Assembled(_) => return None,
+            Self::Retried(record) => Transition::Retry { token: record.token },
+            Self::Held(_) => Transition::Hold,
+            Self::Released(_) => Transition::Release,
+            Self::Assembled(_)
+            | Self::Archived(_)
+            | Self::Forgotten(_)
+            | Self::ScheduleSet(_)
+            | Self::ScheduleRemoved(_)
+            | Self::ScheduleFired(_)
+            | Self::StartsPaused(_) => return None,
         };
         Some(transition)
     }
@@ -325,8 +464,10 @@ fn verdict(outcome: &Outcome) -> Verdict {
     match outcome {
         Outcome::Success => Verdict::Success,
         Outcome::Cancelled => Verdict::Cancelled,
-        Outcome::Exit { .. } | Outcome::Trap { .. } | Outcome::Limit { .. } | Outcome::Poisoned => {
-            Verdict::Failure
-        }
+        Outcome::Exit { .. }
+        | Outcome::Trap { .. }
+        | Outcome::Limit { .. }
+        | Outcome::Poisoned
+        | Outcome::NotRunnable => Verdict::Failure,
     }
 }

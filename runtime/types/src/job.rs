@@ -75,6 +75,35 @@ impl Default for CheckpointPolicy {
     }
 }
 
+/// Where a job that goes on from another one's checkpoint begins.
+///
+/// The other job is named by what it is made of, not by where it ran: whoever has the blobs can
+/// compute the checkpoint again and compare its digest.
+#[derive(
+    Clone,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The specification of the other job, as a blob with its JSON.
+    pub spec: BlobRef,
+    /// Its job hash.
+    pub job_hash: Digest,
+    /// The step of the checkpoint to go on from.
+    pub step: u64,
+    /// The checkpoint's digest.
+    pub checkpoint: Digest,
+    /// Every blob that the other job needs in order to run.
+    pub needs: Vec<BlobRef>,
+}
+
 /// Everything that was asked for, with every file resolved to a blob.
 #[derive(
     Clone,
@@ -105,6 +134,9 @@ pub struct JobSpec {
     pub seed: u64,
     /// Where its clocks start, in nanoseconds since the Unix epoch.
     pub start_ns: u64,
+    /// The checkpoint of another job that it goes on from, if it does not start from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// When checkpoints fall due. Not part of the hash.
     pub checkpoints: CheckpointPolicy,
     /// Crashes without a new checkpoint in between after which the job is set aside as poisoned.
@@ -143,6 +175,34 @@ pub enum InvalidSpec {
         /// The bound.
         max: usize,
     },
+    /// More labels than a job may have.
+    #[error("{count} labels with {bytes} bytes were given, at most {LABELS_MAX} with {LABEL_MAX_BYTES} bytes are kept: pass long data as an input")]
+    Labels {
+        /// How many.
+        count: usize,
+        /// Their length, names and values together.
+        bytes: usize,
+    },
+    /// A number outside of its range.
+    #[error("{what} of {value} is not possible: choose a number from {min} to {max}")]
+    OutOfRange {
+        /// What was given.
+        what: &'static str,
+        /// Its value.
+        value: u64,
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+    /// A priority outside of its range.
+    #[error("priority {value} is not possible: choose a number from -{max} to {max}")]
+    Priority {
+        /// Its value.
+        value: i64,
+        /// The most.
+        max: i32,
+    },
     /// A limit above the operator's ceiling.
     #[error(transparent)]
     AboveCeiling(#[from] AboveCeiling),
@@ -150,6 +210,12 @@ pub enum InvalidSpec {
 
 /// The most bytes that arguments, and that the environment, may take.
 pub const TEXT_MAX_BYTES: usize = 128 * 1024;
+
+/// The most labels of a job. They are found by an index and shown in every list.
+pub const LABELS_MAX: usize = 64;
+
+/// The most bytes that the labels of a job may take.
+pub const LABEL_MAX_BYTES: usize = 16 * 1024;
 
 impl JobSpec {
     /// Checks names, texts and limits.
@@ -159,6 +225,11 @@ impl JobSpec {
         }
         for name in self.labels.keys() {
             check_name("label", name)?;
+        }
+        let count = self.labels.len();
+        let bytes = self.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if count > LABELS_MAX || bytes > LABEL_MAX_BYTES {
+            return Err(InvalidSpec::Labels { count, bytes });
         }
         check_texts("arguments", self.arguments.iter().map(String::as_str))?;
         let pairs = self.environment.iter().flat_map(|(k, v)| [k.as_str(), v.as_str()]);
@@ -172,7 +243,9 @@ impl JobSpec {
     /// little-endian `u64`; digests are their 32 bytes. In order: the domain text
     /// `hackbrain job hash v1`, the version of the execution semantics, the component, the
     /// arguments, the environment, stdin (count 0 or 1), the inputs by name, those limits that may
-    /// change a result by name, the seed and the start time.
+    /// change a result by name, the seed and the start time. Of a job that goes on from another
+    /// one's checkpoint follow: the text `origin`, the other job's hash, the checkpoint's
+    /// step and its digest.
     pub fn hash(&self) -> Digest {
         let mut encoder = Encoder(blake3::Hasher::new());
         encoder.text("hackbrain job hash v1");
@@ -200,6 +273,12 @@ impl JobSpec {
         }
         encoder.number(self.seed);
         encoder.number(self.start_ns);
+        if let Some(origin) = &self.origin {
+            encoder.text("origin");
+            encoder.0.update(&origin.job_hash.0);
+            encoder.number(origin.step);
+            encoder.0.update(&origin.checkpoint.0);
+        }
         Digest::from(encoder.0.finalize())
     }
 
@@ -213,7 +292,10 @@ impl JobSpec {
 
     /// Every blob that the job needs in order to run.
     pub fn blobs(&self) -> impl Iterator<Item = BlobRef> + '_ {
-        [self.component].into_iter().chain(self.stdin).chain(self.inputs.values().copied())
+        let origin = self.origin.iter();
+        let origin = origin.flat_map(|origin| origin.needs.iter().copied().chain([origin.spec]));
+        let own = [self.component].into_iter().chain(self.stdin);
+        own.chain(self.inputs.values().copied()).chain(origin)
     }
 }
 
@@ -292,6 +374,7 @@ mod tests {
             limits: Limits::default(),
             seed: 7,
             start_ns: DEFAULT_START_NS,
+            origin: None,
             checkpoints: CheckpointPolicy::default(),
             max_crashes: 200,
             labels: BTreeMap::new(),
@@ -306,17 +389,27 @@ mod tests {
 
     #[test]
     fn the_hash_covers_what_may_change_the_result() {
-        let changes: [fn(&mut JobSpec); 10] = [
-            |s| s.component.digest = Digest::of(b"other"),
-            |s| s.arguments.push(String::new()),
-            |s| s.arguments = vec!["kmer.wasm".into(), "-k21".into()],
-            |s| s.environment[0].1 = "D".into(),
-            |s| s.stdin = Some(BlobRef { digest: Digest::of(b""), len_bytes: 0 }),
-            |s| s.inputs.clear(),
-            |s| s.limits.fuel -= 1,
-            |s| s.limits.memory_bytes -= 1,
-            |s| s.seed += 1,
-            |s| s.start_ns += 1,
+        let origin = |step| Origin {
+            spec: BlobRef { digest: Digest::of(b"spec"), len_bytes: 4 },
+            job_hash: Digest::of(b"other"),
+            step,
+            checkpoint: Digest::of(b"checkpoint"),
+            needs: vec![],
+        };
+        let (first, second) = (origin(1), origin(2));
+        let changes: [&dyn Fn(&mut JobSpec); 12] = [
+            &|s| s.component.digest = Digest::of(b"other"),
+            &|s| s.arguments.push(String::new()),
+            &|s| s.arguments = vec!["kmer.wasm".into(), "-k21".into()],
+            &|s| s.environment[0].1 = "D".into(),
+            &|s| s.stdin = Some(BlobRef { digest: Digest::of(b""), len_bytes: 0 }),
+            &|s| s.inputs.clear(),
+            &|s| s.limits.fuel -= 1,
+            &|s| s.limits.memory_bytes -= 1,
+            &|s| s.seed += 1,
+            &|s| s.start_ns += 1,
+            &|s| s.origin = Some(first.clone()),
+            &|s| s.origin = Some(second.clone()),
         ];
         let mut hashes = vec![spec().hash()];
         for change in changes {

@@ -9,12 +9,16 @@ pub mod content;
 pub mod digest;
 pub mod event;
 pub mod exit;
+pub mod history;
 pub mod job;
 pub mod ledger;
 pub mod limits;
 pub mod outcome;
+pub mod schedule;
 pub mod state;
+pub mod terms;
 pub mod text;
+pub mod units;
 
 pub use digest::Digest;
 

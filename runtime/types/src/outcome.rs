@@ -89,6 +89,8 @@ pub enum Outcome {
     Cancelled,
     /// It took its host down too often and was set aside.
     Poisoned,
+    /// Its component cannot be run here; nothing of it was.
+    NotRunnable,
 }
 
 impl Outcome {
@@ -101,6 +103,7 @@ impl Outcome {
             Self::Limit { reached } => format!("limit {}", reached.limit.spec().name),
             Self::Cancelled => "cancelled".to_owned(),
             Self::Poisoned => "poisoned".to_owned(),
+            Self::NotRunnable => "not runnable".to_owned(),
         }
     }
 
@@ -112,7 +115,7 @@ impl Outcome {
             Self::Success | Self::Exit { .. } => true,
             // How long a second is depends on the machine.
             Self::Limit { reached } => reached.limit.spec().hashed,
-            Self::Cancelled | Self::Poisoned => false,
+            Self::Cancelled | Self::Poisoned | Self::NotRunnable => false,
         }
     }
 
@@ -134,6 +137,7 @@ impl Outcome {
             },
             Self::Cancelled => exit::CANCELLED,
             Self::Poisoned => exit::HOST_FAILED,
+            Self::NotRunnable => exit::NOT_RUNNABLE,
         }
     }
 }

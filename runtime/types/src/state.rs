@@ -88,6 +88,10 @@ pub struct State {
     pub step: u64,
     /// The furthest step that any checkpoint of the job reached.
     pub furthest_step: u64,
+    /// Failures after which it was tried again.
+    pub retries: u32,
+    /// Whether it is on hold: not to be started until it is released.
+    pub held: bool,
     /// Whether the outcome has its seal.
     pub sealed: bool,
 }
@@ -113,6 +117,20 @@ pub enum Interruption {
     HostFault,
     /// The host was asked to stop.
     Shutdown,
+    /// The job was put on hold.
+    Held,
+}
+
+impl Interruption {
+    /// Name as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HostCrashed => "host-crashed",
+            Self::HostFault => "host-fault",
+            Self::Shutdown => "shutdown",
+            Self::Held => "held",
+        }
+    }
 }
 
 /// How an outcome moves a job.
@@ -168,6 +186,15 @@ pub enum Transition {
         /// The claim, if an attempt holds the job.
         token: Option<Lsn>,
     },
+    /// The attempt failed and the job is tried again, from its newest checkpoint.
+    Retry {
+        /// The claim.
+        token: Lsn,
+    },
+    /// The job is not to be started until it is released.
+    Hold,
+    /// It may be started again.
+    Release,
     /// The outcome was sealed.
     Seal,
 }
@@ -219,6 +246,9 @@ pub fn apply(state: Option<State>, transition: Transition) -> Result<State, Ille
             | Transition::Interrupt { .. }
             | Transition::End { .. }
             | Transition::Part { .. }
+            | Transition::Retry { .. }
+            | Transition::Hold
+            | Transition::Release
             | Transition::Seal => {
                 Err(IllegalTransition::Phase { phase: None, what: "change before it is received" })
             }
@@ -234,6 +264,9 @@ pub fn apply(state: Option<State>, transition: Transition) -> Result<State, Ille
         Transition::Interrupt { token, why } => state.interrupt(token, why),
         Transition::End { token, verdict } => state.end(token, verdict),
         Transition::Part { token } => may_end(&state, token, Verdict::Failure).map(|()| state),
+        Transition::Retry { token } => state.retry(token),
+        Transition::Hold => state.set_held(true),
+        Transition::Release => state.set_held(false),
         Transition::Seal => state.seal(),
     }
 }
@@ -248,6 +281,8 @@ const RECEIVED: State = State {
     sequence: 0,
     step: 0,
     furthest_step: 0,
+    retries: 0,
+    held: false,
     sealed: false,
 };
 
@@ -270,6 +305,7 @@ impl State {
 
     fn start(self, token: Lsn) -> Result<Self, IllegalTransition> {
         match self.phase {
+            Phase::Scheduled if self.held => self.refuse("be started while it is on hold"),
             Phase::Scheduled => Ok(Self {
                 phase: Phase::Running,
                 token: Some(token),
@@ -321,6 +357,28 @@ impl State {
             Verdict::Cancelled => Phase::Cancelled,
         };
         Ok(Self { phase, token: None, ..self })
+    }
+
+    fn retry(self, token: Lsn) -> Result<Self, IllegalTransition> {
+        held(&self, token, "be tried again")?;
+        let retries = self.retries.saturating_add(1);
+        Ok(Self { phase: Phase::Scheduled, token: None, retries, ..self })
+    }
+
+    fn set_held(self, held: bool) -> Result<Self, IllegalTransition> {
+        let what = if held { "be put on hold" } else { "be released" };
+        match self.phase {
+            Phase::Received | Phase::Scheduled | Phase::Running if self.held != held => {
+                Ok(Self { held, ..self })
+            }
+            Phase::Received
+            | Phase::Scheduled
+            | Phase::Running
+            | Phase::Completed
+            | Phase::Sealed
+            | Phase::Failed
+            | Phase::Cancelled => self.refuse(what),
+        }
     }
 
     fn seal(self) -> Result<Self, IllegalTransition> {

@@ -14,6 +14,7 @@ use hb_types::{
     limits::Limits,
     outcome::{Explanation, Outcome},
     state::Phase,
+    terms::Terms,
 };
 use proptest::prelude::*;
 
@@ -31,6 +32,7 @@ fn spec() -> JobSpec {
         limits: Limits::default(),
         seed: 0,
         start_ns: DEFAULT_START_NS,
+        origin: None,
         checkpoints: CheckpointPolicy::default(),
         max_crashes: 200,
         labels: BTreeMap::new(),
@@ -71,7 +73,14 @@ fn checkpoint(job: u64, token: u64, sequence: u64, chunk: Chunk) -> Event {
 
 fn life() -> Vec<Event> {
     vec![
-        Received { job_id: "a".into(), job_hash: spec().hash(), spec: spec(), at_ns: 1 }.into(),
+        Received {
+            job_id: "a".into(),
+            job_hash: spec().hash(),
+            spec: spec(),
+            terms: Terms::default(),
+            at_ns: 1,
+        }
+        .into(),
         Scheduled { job: 1, at_ns: 2 }.into(),
         Started { job: 1, process: 42, at_ns: 3 }.into(),
         checkpoint(1, 3, 1, pack("packed")),
@@ -117,7 +126,7 @@ fn every_record_survives_its_encoding() {
 #[test]
 fn a_record_of_a_later_version_is_named_not_guessed() {
     let (kind, bytes) = life()[0].encode();
-    assert!(Event::decode(kind, SCHEMA + 1, &bytes).unwrap_err().to_string().contains("schema 2"));
+    assert!(Event::decode(kind, SCHEMA + 1, &bytes).unwrap_err().to_string().contains("schema 3"));
     assert!(Event::decode(999, SCHEMA, &bytes).unwrap_err().to_string().contains("kind 999"));
 }
 
@@ -128,7 +137,7 @@ fn a_life_ends_sealed_and_replay_of_a_snapshot_equals_live() {
     for (index, event) in life().iter().enumerate() {
         unused.extend(ledger.apply(index as u64 + 1, event).unwrap());
     }
-    assert_eq!(ledger.by_id("a").unwrap().state.phase, Phase::Sealed);
+    assert_eq!(ledger.jobs[&1].state.phase, Phase::Sealed);
     assert_eq!(
         unused,
         [Digest::of(b"pack")],
@@ -205,7 +214,7 @@ fn a_record_that_is_too_large_for_one_is_appended_in_parts_and_happens_once() {
         // Replay from a snapshot between two parts goes on as if nothing had been.
         ledger = Ledger::from_bytes(&ledger.to_bytes()).unwrap();
     }
-    whole.apply(4, &checkpoint(1, 3, 1, pack("small"))).unwrap();
+    whole.apply(6, &checkpoint(1, 3, 1, pack("small"))).unwrap();
     whole.apply(lsn, &large).unwrap();
     assert_eq!(ledger, whole);
 }
@@ -242,7 +251,7 @@ fn parts_of_a_try_that_was_given_up_are_not_part_of_the_next() {
     for (lsn, event) in (1..).zip(events) {
         ledger.apply(lsn, event).unwrap();
     }
-    assert_eq!(ledger.by_id("a").unwrap().state.phase, Phase::Failed);
+    assert_eq!(ledger.jobs[&1].state.phase, Phase::Failed);
 }
 
 proptest! {

@@ -63,6 +63,10 @@ fn transitions() -> Vec<(&'static str, Transition)> {
         ("part", Transition::Part { token: Some(3) }),
         ("part, old token", Transition::Part { token: Some(2) }),
         ("part, no token", Transition::Part { token: None }),
+        ("retry", Transition::Retry { token: 3 }),
+        ("retry, old token", Transition::Retry { token: 2 }),
+        ("hold", Transition::Hold),
+        ("release", Transition::Release),
         ("seal", Transition::Seal),
     ]
 }
@@ -94,7 +98,8 @@ fn any_transition() -> impl Strategy<Value = Transition> {
     let why = prop_oneof![
         Just(Interruption::HostCrashed),
         Just(Interruption::HostFault),
-        Just(Interruption::Shutdown)
+        Just(Interruption::Shutdown),
+        Just(Interruption::Held)
     ];
     prop_oneof![
         Just(Transition::Receive),
@@ -107,6 +112,9 @@ fn any_transition() -> impl Strategy<Value = Transition> {
         (proptest::option::of(1..6u64), verdict)
             .prop_map(|(token, verdict)| Transition::End { token, verdict }),
         proptest::option::of(1..6u64).prop_map(|token| Transition::Part { token }),
+        (1..6u64).prop_map(|token| Transition::Retry { token }),
+        Just(Transition::Hold),
+        Just(Transition::Release),
         Just(Transition::Seal),
     ]
 }
@@ -128,6 +136,9 @@ proptest! {
                 prop_assert!(next.attempts >= before.attempts && next.crashes >= before.crashes);
                 prop_assert!(next.crashes_since_checkpoint <= next.crashes);
                 prop_assert!(!before.sealed || next.sealed);
+                prop_assert!(next.retries >= before.retries);
+                prop_assert!(!(before.held && before.phase != next.phase
+                    && next.phase == Phase::Running), "a held job was started");
                 if before.phase.is_final() {
                     prop_assert_eq!(next.phase, before.phase);
                 }

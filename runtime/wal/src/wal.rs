@@ -154,6 +154,16 @@ impl Wal {
         self.log.durable_lsn()
     }
 
+    /// Calls back once when the record at a position is durable, as [`Ticket::on_durable`] does.
+    /// The record must have been appended.
+    pub fn on_durable(
+        &self,
+        lsn: Lsn,
+        call: impl FnOnce(Result<(), AppendError>) + Send + 'static,
+    ) {
+        self.log.on_durable(lsn, lsn, Box::new(call));
+    }
+
     /// The last durable record and the link of the chain there: whoever keeps both elsewhere can
     /// tell later that nothing before them was changed.
     pub fn head(&self) -> (Lsn, [u8; 32]) {

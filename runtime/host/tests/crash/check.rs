@@ -73,7 +73,9 @@ fn visible(host: &Host, told: &Told) -> Told {
 
 fn told_is_there(host: &Host, told: &Told) -> Result<(), String> {
     for (job_id, told) in &told.accepted {
-        let job = host.with_ledger(|ledger| ledger.by_id(job_id).cloned());
+        let job = host
+            .with_ledger(|ledger| ledger.by_id(job_id).map(|found| found.number()))
+            .and_then(|number| host.load(number).unwrap());
         let Some(job) = job else { return Err(format!("{job_id} was accepted and is gone")) };
         if job.number != told.number {
             return Err(format!("{job_id} was accepted as {}, is {}", told.number, job.number));

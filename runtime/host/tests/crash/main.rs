@@ -147,6 +147,11 @@ fn no_power_cut_loses_what_was_told_of_jobs_in_packs() {
 }
 
 #[test]
+fn no_power_cut_loses_what_was_told_of_jobs_that_go_on_from_others() {
+    explore_power_cuts(Script::of_forks());
+}
+
+#[test]
 fn a_host_can_be_founded_again_wherever_power_ended_while_it_was_founded() {
     let undisturbed = Undisturbed::of(Script::of_one_chance());
     let whole = SimulatedDisk::new();
@@ -203,7 +208,7 @@ fn recovery_can_be_cut_short_anywhere() {
 /// shows it and acts on it; then power ends.
 #[test]
 fn what_a_host_shows_after_a_kill_survives_a_power_cut() {
-    for script in [Script::of_records(), Script::of_packs()] {
+    for script in [Script::of_records(), Script::of_packs(), Script::of_forks()] {
         let undisturbed = Undisturbed::of(script);
         let violations = for_each(1..=undisturbed.operations, |at| {
             let mut violations = Vec::new();
@@ -237,7 +242,7 @@ fn what_a_host_shows_after_a_kill_survives_a_power_cut() {
 /// is opened again, with and without a power cut in between.
 #[test]
 fn a_failing_operation_never_makes_a_host_tell_what_is_lost() {
-    for script in [Script::of_records(), Script::of_packs()] {
+    for script in [Script::of_records(), Script::of_packs(), Script::of_forks()] {
         let undisturbed = Undisturbed::of(script);
         let refused = AtomicU64::new(0);
         let operations = undisturbed.operations;
@@ -275,7 +280,7 @@ fn a_failing_operation_never_makes_a_host_tell_what_is_lost() {
 /// once there is room the same host runs every job to its end.
 #[test]
 fn a_job_on_a_full_disk_goes_on_when_there_is_room() {
-    for script in [Script::of_records(), Script::of_packs()] {
+    for script in [Script::of_records(), Script::of_packs(), Script::of_forks()] {
         let undisturbed = Undisturbed::of(script);
         let used = |disk: &SimulatedDisk| -> u64 {
             disk.contents().values().map(|bytes| bytes.len() as u64).sum()
@@ -296,7 +301,9 @@ fn a_job_on_a_full_disk_goes_on_when_there_is_room() {
                     )
                     .into());
                 }
-                let job = host.with_ledger(|ledger| ledger.by_id(&plan.job_id).cloned());
+                let job = host
+                    .with_ledger(|ledger| ledger.by_id(&plan.job_id).map(|found| found.number()))
+                    .and_then(|number| host.load(number).unwrap());
                 if job.is_some_and(|job| job.state.token.is_some() || !job.is_unfinished()) {
                     return Err("the interruption of the attempt was not written down".into());
                 }

@@ -34,6 +34,8 @@ pub struct Plan {
     pub input: Option<(&'static str, Vec<u8>)>,
     pub checkpoints: CheckpointPolicy,
     pub max_crashes: u32,
+    /// The job that it goes on from, and from which of its checkpoints.
+    pub goes_on_from: Option<(&'static str, u64)>,
 }
 
 impl Plan {
@@ -46,7 +48,12 @@ impl Plan {
             input: None,
             checkpoints: CheckpointPolicy::Never,
             max_crashes: 200,
+            goes_on_from: None,
         }
+    }
+
+    pub fn from(self, job_id: &'static str, sequence: u64) -> Self {
+        Self { goes_on_from: Some((job_id, sequence)), ..self }
     }
 
     /// One with a checkpoint of 64 KiB at each of four steps.
@@ -95,6 +102,24 @@ impl Script {
         Self {
             plans: vec![Plan::of_field("field"), kmer.every(4_000)],
             reopen_before: 1,
+            max_frame_bytes: 96 << 10,
+            segment_bytes: 128 << 10,
+            snapshot_every_bytes: 40 << 10,
+        }
+    }
+
+    /// Jobs that go on from checkpoints of jobs before them, which have to be made again.
+    pub fn of_forks() -> Self {
+        let longer = ["--size", "64", "--steps", "3", "--every", "2"];
+        Self {
+            plans: vec![
+                Plan::new("counter", hb_guests::COUNTER, &["--steps", "3"]),
+                Plan::new("fork", hb_guests::COUNTER, &["--steps", "4"]).from("counter", 2),
+                Plan::new("again", hb_guests::COUNTER, &["--steps", "5"]).from("fork", 2),
+                Plan::of_field("field"),
+                Plan::new("longer", hb_guests::GINZBURG_LANDAU, &longer).every(1).from("field", 1),
+            ],
+            reopen_before: 2,
             max_frame_bytes: 96 << 10,
             segment_bytes: 128 << 10,
             snapshot_every_bytes: 40 << 10,
@@ -179,7 +204,7 @@ struct Watch<'a> {
 impl Observer for Watch<'_> {
     fn notice(&mut self, notice: Notice) {
         match notice {
-            Notice::Preparing | Notice::Resumed { .. } => {}
+            Notice::Preparing | Notice::Materialising { .. } | Notice::Resumed { .. } => {}
             Notice::Started { .. } => self.started = true,
             Notice::Checkpoint { sequence, step, .. } => {
                 (self.told.sequence, self.told.step) = (sequence, step);
@@ -233,6 +258,16 @@ fn finished(host: &Host, job: &Job) -> Result<Finished, Fault> {
     Ok(Finished { outcome: conclusion.outcome, seal, stdout, artifacts, checkpoints })
 }
 
+fn forked(host: &Host, source: &str, sequence: u64, like: &JobSpec) -> Result<JobSpec, Fault> {
+    let found = host.with_ledger(|ledger| ledger.by_id(source).map(|found| found.number()));
+    let number = found.ok_or("the job to go on from is gone")?;
+    let changes = |spec: &mut JobSpec| {
+        spec.arguments.clone_from(&like.arguments);
+        spec.checkpoints = like.checkpoints;
+    };
+    Ok(host.fork_spec(number, Some(sequence), changes)?)
+}
+
 /// Submits a job and runs it to its end, wherever it stands.
 pub fn run(host: &Host, plan: &Plan, told: &mut Told) -> Result<Finished, Fault> {
     run_with(host, plan, told, &mut || ())
@@ -260,14 +295,25 @@ pub fn run_with(
         limits,
         seed: 7,
         start_ns: DEFAULT_START_NS,
+        origin: None,
         checkpoints: plan.checkpoints,
         max_crashes: plan.max_crashes,
         labels: BTreeMap::new(),
     };
+    let spec = match plan.goes_on_from {
+        Some((source, sequence)) => forked(host, source, sequence, &spec)?,
+        None => spec,
+    };
     let job_id = plan.job_id.clone();
     told.submitted.insert(job_id.clone());
     let name_hint = job_id.clone();
-    let submission = Submission { job_id: Some(job_id.clone()), name_hint, spec, rerun: false };
+    let submission = Submission {
+        job_id: Some(job_id.clone()),
+        name_hint,
+        spec,
+        terms: hb_types::terms::Terms::default(),
+        rerun: false,
+    };
     let number = host.submit(&submission)?.number();
     let known = told.accepted.entry(job_id).or_insert(ToldJob { number, ..ToldJob::default() });
     if known.number != number {

@@ -1,0 +1,136 @@
+//! Jobs that are over, moved out of memory.
+//!
+//! Owns: the blobs that hold the records of many such jobs, when they are made, and reading one
+//! job back. Knows nothing of what is asked about a job.
+//!
+//! A blob is a row of entries at multiples of 16 bytes; an entry is the BLAKE3 digest of what
+//! follows, then the job's archive. So one job can be read and verified without the others.
+
+use hb_store::{Store, StoreError};
+use hb_types::{
+    Digest,
+    event::{ArchivePlace, Archived, JobNumber},
+    job::BlobRef,
+    ledger::{Found, Job, Ledger},
+};
+
+use crate::{
+    Host, clock,
+    error::{DecideError, LoadError},
+    journal::{Subject, Urgency},
+};
+
+/// Jobs that are over and stay in memory: those that are likely to be asked for next.
+const KEPT_IN_MEMORY: usize = 256;
+/// Jobs that one blob takes.
+const BATCH: usize = 512;
+/// Bytes after which a blob takes no more jobs.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
+const DIGEST_BYTES: usize = 32;
+const ALIGNMENT: usize = 16;
+
+/// A job, wherever its record lies; `None` where there is none of that number.
+pub(crate) fn load(
+    store: &Store,
+    ledger: &Ledger,
+    number: JobNumber,
+) -> Result<Option<Job>, LoadError> {
+    match ledger.by_number(number) {
+        None => Ok(None),
+        Some(Found::Here(job)) => Ok(Some(job.clone())),
+        Some(Found::Archived(..)) => {
+            let (blob, place) = ledger.archive.place(number).expect("it is archived");
+            read(store, blob, place).map(Some)
+        }
+    }
+}
+
+/// Reads one job out of a blob.
+fn read(store: &Store, blob: BlobRef, place: ArchivePlace) -> Result<Job, LoadError> {
+    let bytes = store.read_range(blob.digest, place.offset, place.len as usize)?;
+    let damaged = || LoadError::Damaged { job: place.job, blob: blob.digest };
+    let (digest, job) = bytes.split_at_checked(DIGEST_BYTES).ok_or_else(damaged)?;
+    if Digest::of(job).0 != digest {
+        return Err(damaged());
+    }
+    Job::from_bytes(job).map_err(|_| damaged())
+}
+
+/// The bytes of a blob with these jobs, and where each of them is.
+fn pack(jobs: impl Iterator<Item = Job>) -> (Vec<u8>, Vec<ArchivePlace>) {
+    let (mut bytes, mut places) = (Vec::new(), Vec::new());
+    for job in jobs {
+        let record = job.to_bytes();
+        let offset = bytes.len() as u64;
+        bytes.extend_from_slice(&Digest::of(&record).0);
+        bytes.extend_from_slice(&record);
+        let len = u32::try_from(DIGEST_BYTES + record.len()).unwrap_or(u32::MAX);
+        places.push(ArchivePlace { job: job.number, offset, len });
+        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+        if bytes.len() > BATCH_BYTES {
+            break;
+        }
+    }
+    (bytes, places)
+}
+
+impl Host {
+    /// A job, wherever its record lies; `None` where there is none of that number.
+    pub fn load(&self, number: JobNumber) -> Result<Option<Job>, LoadError> {
+        let place = self.with_ledger(|ledger| match ledger.by_number(number) {
+            None => Ok(None),
+            Some(Found::Here(job)) => Ok(Some(job.clone())),
+            Some(Found::Archived(..)) => Err(ledger.archive.place(number)),
+        });
+        match place {
+            Ok(job) => Ok(job),
+            Err(place) => {
+                let (blob, place) = place.expect("it is archived");
+                read(self.store(), blob, place).map(Some)
+            }
+        }
+    }
+
+    /// Moves jobs that are over out of memory, once there are enough of them. Says whether it
+    /// did; then there may be more.
+    pub fn archive_if_due(&self) -> Result<bool, DecideError> {
+        let over: Vec<JobNumber> = self.with_ledger(|ledger| {
+            if ledger.jobs.len() < KEPT_IN_MEMORY + BATCH {
+                return Vec::new();
+            }
+            let over = ledger.jobs.values().filter(|job| job.is_over());
+            over.map(|job| job.number).take(KEPT_IN_MEMORY + BATCH).collect()
+        });
+        if over.len() < KEPT_IN_MEMORY + BATCH {
+            return Ok(false);
+        }
+        // Until the record refers to it, nothing else keeps the blob.
+        let hold = self.store().hold();
+        let jobs = over[..BATCH].iter().filter_map(|number| self.job(*number));
+        let mut subjects = Vec::with_capacity(2 * BATCH);
+        let (bytes, places) = pack(jobs.inspect(|job| {
+            subjects.extend([Subject::Job(job.number), Subject::Id(job.job_id.clone())]);
+        }));
+        let digest = match self.store().put(&bytes) {
+            Ok(digest) => digest,
+            Err(error) => {
+                // Memory is all that it costs; the next try may have more luck.
+                tracing::warn!(%error, "jobs that are over could not be archived");
+                return Ok(false);
+            }
+        };
+        let pack = BlobRef { digest, len_bytes: bytes.len() as u64 };
+        let record = Archived { pack, jobs: places, at_ns: clock::now_ns() };
+        let decided = self.decide_whole(record.into(), Urgency::Closing)?;
+        drop(hold);
+        self.journal.release(subjects);
+        self.settle(decided)?;
+        Ok(true)
+    }
+}
+
+impl From<StoreError> for LoadError {
+    fn from(source: StoreError) -> Self {
+        Self::Store(source)
+    }
+}
