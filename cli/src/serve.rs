@@ -86,7 +86,7 @@ impl ServeArgs {
         ];
         all.into_iter()
             .filter_map(|(key, flag, value)| {
-                Some(Flag { key, flag: flag.to_owned(), value: value? })
+                Some(Flag { key, flag: flag.to_owned(), value: value?.into() })
             })
             .collect()
     }
