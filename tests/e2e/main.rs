@@ -7,6 +7,7 @@
 mod answers;
 mod faults;
 mod guests;
+mod hostile;
 mod kills;
 mod ledger;
 mod refusals;
