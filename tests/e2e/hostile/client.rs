@@ -66,6 +66,13 @@ impl Server {
         Answer::read(&mut stream, bytes.starts_with(b"HEAD "))
     }
 
+    /// Reads a stream that has an end, to its end.
+    pub fn listen(&self, target: &str) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(&Request::new("GET", target).bytes(&self.address)).unwrap();
+        Answer::read_until(&mut stream, false, PATIENCE).unwrap()
+    }
+
     /// Sends a request; every whole request is answered.
     #[track_caller]
     pub fn send(&self, request: &Request) -> Answer {
@@ -196,6 +203,11 @@ impl Answer {
 
     /// Reads one answer. Of a stream that has no end only the beginning is read.
     pub fn read(stream: &mut TcpStream, head_only: bool) -> Option<Self> {
+        Self::read_until(stream, head_only, GLANCE)
+    }
+
+    /// Reads one answer; a stream until it is silent for so long.
+    fn read_until(stream: &mut TcpStream, head_only: bool, silence: Duration) -> Option<Self> {
         let mut bytes = Vec::new();
         let end = loop {
             if let Some(end) = find(&bytes, b"\r\n\r\n") {
@@ -218,16 +230,16 @@ impl Answer {
         let headers = lines.filter_map(header).collect();
         let mut answer = Self { status, headers, body };
         if !head_only && status != 204 && status != 304 {
-            answer.read_body(stream);
+            answer.read_body(stream, silence);
         }
         Some(answer)
     }
 
-    fn read_body(&mut self, stream: &mut TcpStream) {
+    fn read_body(&mut self, stream: &mut TcpStream, silence: Duration) {
         let has_end = self.header("content-length").is_some();
         if !has_end && self.status == 200 && self.header("content-type") != Some("application/json")
         {
-            stream.set_read_timeout(Some(GLANCE)).unwrap();
+            stream.set_read_timeout(Some(silence)).unwrap();
         }
         let length = self.header("content-length").map(|text| text.parse::<usize>().unwrap());
         let chunked = self.header("transfer-encoding") == Some("chunked");

@@ -120,7 +120,7 @@ fn what_a_guest_prints_or_names_is_data_and_never_obeyed() {
     assert_eq!(printed.header("x-content-type-options"), Some("nosniff"));
     assert!(printed.header("content-disposition").unwrap().starts_with("attachment"));
     // In an event stream it is inside of JSON: a guest cannot write events of its own.
-    let events = String::from_utf8(server.get("/v1/jobs/prints/events").body).unwrap();
+    let events = String::from_utf8(server.listen("/v1/jobs/prints/events").body).unwrap();
     assert_eq!(events.lines().filter(|line| *line == "event: end").count(), 1, "{events}");
     assert!(!events.contains('\u{1b}') && !events.contains('\r'));
     plain(&server.get("/v1/jobs?q=prints").json());
