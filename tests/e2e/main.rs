@@ -8,6 +8,7 @@ mod answers;
 mod faults;
 mod guests;
 mod host;
+mod hostile;
 mod http;
 mod kills;
 mod ledger;
