@@ -67,9 +67,7 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// What these flags say that could stand in a file too.
     pub fn flags(&self) -> Vec<Flag> {
-        let list = |items: &[String]| {
-            (!items.is_empty()).then(|| items.join(","))
-        };
+        let list = |items: &[String]| (!items.is_empty()).then(|| items.join(","));
         let yes = |is: bool| is.then(|| "true".to_owned());
         let all = [
             ("serve.listen", "--listen", list(&self.listen)),
@@ -85,7 +83,9 @@ impl ServeArgs {
             ("queue.enabled", "--queue", yes(self.queue.is_some())),
         ];
         all.into_iter()
-            .filter_map(|(key, flag, value)| Some(Flag { key, flag: flag.to_owned(), value: value? }))
+            .filter_map(|(key, flag, value)| {
+                Some(Flag { key, flag: flag.to_owned(), value: value? })
+            })
             .collect()
     }
 }
@@ -281,7 +281,8 @@ fn edge_config(config: &Config) -> anyhow::Result<EdgeConfig> {
     let serve = &config.serve;
     let directory = token::directory(config);
     let reachable = serve.listen.iter().any(|address| !address.ip().is_loopback());
-    let required = serve.auth == Auth::Required || reachable || !tokens::list(&directory)?.is_empty();
+    let required =
+        serve.auth == Auth::Required || reachable || !tokens::list(&directory)?.is_empty();
     let files = serve.tls_cert.clone().zip(serve.tls_key.clone());
     let names = serve.allowed_hosts.iter().chain(&serve.public_url).map(|name| {
         // A public URL is allowed by its name.

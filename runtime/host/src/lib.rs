@@ -30,6 +30,7 @@ mod origin;
 mod output;
 mod ownership;
 mod queue;
+mod retention;
 mod retry;
 mod schedules;
 mod spool;
@@ -37,6 +38,7 @@ mod submit;
 mod verify;
 mod view;
 
+pub use archive::ArchiveOptions;
 pub use decide::Decided;
 pub use dispatch::{DispatchFigures, DispatchOptions, Dispatcher, Mode, NotRunning};
 pub use error::{
@@ -54,10 +56,13 @@ pub use live::{LiveJobs, LiveObserver, TAIL_BYTES};
 pub use observer::{Notice, Observer};
 pub use origin::{ORIGINS_MAX, OriginError};
 pub use output::{Piece, content_of};
+pub use ownership::{Ownership, is_dying, ownership};
 pub use queue::{Candidate, Capacity, PATIENCE_NS, Queue, Waiting};
+pub use retention::{
+    ForgetReport, LeftReason, PLAN_MAX, Prunable, PrunePlan, PruneReason, RetentionPolicy,
+};
 pub use retry::{RetryError, RetryFrom};
 pub use schedules::{ScheduleError, check_cron, next_moment_ns};
-pub use ownership::{Ownership, is_dying, ownership};
 pub use submit::{AddError, Submission, Submitted};
 pub use verify::{Difference, Expected, Verdict, Verifier, VerifyError};
 pub use view::{ExportError, LedgerView, public_key};
