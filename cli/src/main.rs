@@ -100,6 +100,7 @@ impl Invocation<'_> {
             ceilings: self.config.ceilings.clone(),
             log,
             snapshot_every_bytes: hb_host::SNAPSHOT_EVERY_BYTES,
+            archive: hb_host::ArchiveOptions::default(),
         };
         Ok(Host::open(self.root(), options)?)
     }

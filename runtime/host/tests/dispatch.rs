@@ -14,8 +14,8 @@ use std::{
 
 use hb_guests::{COUNTER, GREEDY, Guest, HELLO};
 use hb_host::{
-    Capacity, Change, ChangeError, DispatchOptions, Dispatcher, Host, HostOptions, Listener,
-    NotRunning, Piece, SNAPSHOT_EVERY_BYTES, Submission, SubmitError, Submitted, Waiting,
+    ArchiveOptions, Capacity, Change, ChangeError, DispatchOptions, Dispatcher, Host, HostOptions,
+    Listener, NotRunning, Piece, SNAPSHOT_EVERY_BYTES, Submission, SubmitError, Submitted, Waiting,
 };
 use hb_sandbox::{Compiler, Stream};
 use hb_types::{
@@ -39,6 +39,7 @@ fn open(root: &Path) -> Arc<Host> {
         ceilings: Limits::ceilings(),
         log: hb_wal::Options::default(),
         snapshot_every_bytes: SNAPSHOT_EVERY_BYTES,
+        archive: ArchiveOptions::default(),
     };
     Arc::new(Host::open(root, options).unwrap())
 }

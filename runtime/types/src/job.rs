@@ -22,6 +22,9 @@ pub const EXECUTION_SEMANTICS: u32 = 1;
 /// The longest name of a job, an input or a label, in bytes.
 pub const NAME_MAX_BYTES: usize = 128;
 
+/// The label that keeps a job from being removed by any policy, if it says `true`.
+pub const KEEP_LABEL: &str = "keep";
+
 /// Where the virtual clock starts unless the manifest says otherwise: 2000-01-01T00:00:00Z, in
 /// nanoseconds since the Unix epoch.
 pub const DEFAULT_START_NS: u64 = 946_684_800 * 1_000_000_000;
@@ -290,6 +293,11 @@ impl JobSpec {
         encoder.text("hackbrain random seed v1");
         encoder.number(self.seed);
         *encoder.0.finalize().as_bytes()
+    }
+
+    /// Whether its labels say that no policy may remove it.
+    pub fn is_kept(&self) -> bool {
+        self.labels.get(KEEP_LABEL).is_some_and(|value| value == "true")
     }
 
     /// Every blob that the job needs in order to run.
