@@ -21,7 +21,7 @@ use hb_edge::{
     listen::{Address, TlsFiles},
     tokens::{self, TokenPolicy},
 };
-use hb_host::{AdoptTrace, Capacity, DispatchOptions, Dispatcher, Host};
+use hb_host::{AdoptTrace, Capacity, DispatchOptions, Dispatcher, Host, RetentionPolicy};
 use hb_http::{Options, SelfTest, Server};
 use hb_queue_folder::{HostDesk, QueueFolder};
 use hb_telemetry::TraceContext;
@@ -120,7 +120,18 @@ pub fn serve(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
         }
     });
     let adopt_trace = config.telemetry.otlp_endpoint.is_some().then_some(adopt_trace);
-    let options = DispatchOptions { machine, workers, max_waiting, adopt_trace };
+    let kept = &config.retention;
+    let age_ms = kept.max_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    let retention =
+        RetentionPolicy { max_age_ms: age_ms, max_jobs: kept.max_jobs, max_bytes: kept.max_bytes };
+    let options = DispatchOptions {
+        machine,
+        workers,
+        max_waiting,
+        retention,
+        retention_every: kept.every,
+        adopt_trace,
+    };
     let dispatcher = Dispatcher::start(Arc::clone(&host), options);
     let dispatcher = Arc::new(dispatcher.context("cannot start the threads that run jobs")?);
     let self_test = self_test(&host)?;

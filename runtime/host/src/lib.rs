@@ -39,6 +39,7 @@ mod verify;
 mod view;
 
 pub use archive::ArchiveOptions;
+pub use clock::now_ns;
 pub use decide::Decided;
 pub use dispatch::{AdoptTrace, DispatchFigures, DispatchOptions, Dispatcher, Mode, NotRunning};
 pub use error::{

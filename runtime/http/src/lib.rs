@@ -20,6 +20,7 @@ mod jobs;
 mod list;
 mod metrics;
 mod openapi;
+mod operations;
 mod output;
 mod schedules;
 mod server;

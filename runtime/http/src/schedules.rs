@@ -14,7 +14,7 @@ use hb_edge::{
     tokens::Principal,
     trace::AuditSubject,
 };
-use hb_host::next_moment_ns;
+use hb_host::{next_moment_ns, now_ns};
 use hb_types::{
     schedule::{Missed, Schedule},
     text::printable,
@@ -36,11 +36,6 @@ fn view(name: &str, schedule: &Schedule) -> ScheduleView {
         component: schedule.spec.component.digest.to_string(),
         arguments: schedule.spec.arguments.iter().map(|text| printable(text, 1000)).collect(),
     }
-}
-
-fn now_ns() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 const fn missed_name(missed: Missed) -> &'static str {
