@@ -104,6 +104,7 @@ const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Serves until a signal says to stop, and returns the exit code.
 pub fn serve(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
     let started = Instant::now();
+    raise_open_files();
     let config = &invocation.config;
     let log = hb_wal::Options { segment_bytes: SEGMENT_BYTES, ..hb_wal::Options::default() };
     let host = Arc::new(invocation.host_with(log)?);
@@ -154,6 +155,17 @@ pub fn serve(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     server.close();
     Ok(code)
+}
+
+/// A connection is a file, and so is what a job reads: the usual soft limit is for programs that have
+/// few of either.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit on open files stays as it is");
+    }
 }
 
 /// Takes manifests from a folder, where that is wanted.

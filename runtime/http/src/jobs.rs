@@ -32,7 +32,7 @@ use hb_types::{
 use tokio::task::block_in_place;
 
 use crate::{
-    error::{Failed, fault},
+    error::{Failed, fault, manifest_in},
     state::App,
 };
 
@@ -60,8 +60,9 @@ pub(crate) async fn submit(
     principal: Principal,
     trace: Option<axum::Extension<TraceContext>>,
     headers: HeaderMap,
-    Json(manifest): Json<Manifest>,
+    body: Result<Json<Manifest>, Problem>,
 ) -> Result<Response, Failed> {
+    let manifest = manifest_in(body)?;
     let resolved = block_in_place(|| {
         manifest.resolve(|digest| Ok::<_, Failed>(app.host().blob_len(digest)?))
     })?;
@@ -177,8 +178,9 @@ fn accepted(job: &Job, created: bool) -> Response {
     responses((status = 501, description = "needs-container-executor")))]
 pub(crate) async fn submit_legacy(
     State(_): State<App>,
-    Json(manifest): Json<LegacyManifest>,
+    body: Result<Json<LegacyManifest>, Problem>,
 ) -> Result<Response, Failed> {
+    let manifest = manifest_in(body)?;
     check_name("job id", &manifest.job_id)?;
     let image = printable(&manifest.image_hash, 200);
     Err(Failed(Problem::new(

@@ -22,7 +22,10 @@ use hb_types::{
 };
 use tokio::task::block_in_place;
 
-use crate::{error::Failed, state::App};
+use crate::{
+    error::{Failed, manifest_in},
+    state::App,
+};
 
 fn view(name: &str, schedule: &Schedule) -> ScheduleView {
     let after_ns = schedule.fired_ns.max(schedule.since_ns).max(now_ns());
@@ -82,8 +85,9 @@ pub(crate) async fn set(
     State(app): State<App>,
     principal: Principal,
     Path(name): Path<String>,
-    Json(asked): Json<ScheduleRequest>,
+    body: Result<Json<ScheduleRequest>, Problem>,
 ) -> Result<Response, Failed> {
+    let asked = manifest_in(body)?;
     let wrong = |detail: &str| Failed(Problem::new(&codes::INVALID_MANIFEST, detail));
     if asked.manifest.job_id.is_some() {
         return Err(wrong("manifest.job_id: leave it out, each moment's job has an id of its own"));
