@@ -8,6 +8,7 @@ mod load;
 mod ready;
 mod soak;
 mod stops;
+mod surface;
 mod watch;
 
 use std::{
