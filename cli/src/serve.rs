@@ -23,6 +23,7 @@ use hb_edge::{
 };
 use hb_host::{AdoptTrace, Capacity, DispatchOptions, Dispatcher, Host};
 use hb_http::{Options, SelfTest, Server};
+use hb_queue_folder::{HostDesk, QueueFolder};
 use hb_telemetry::TraceContext;
 use hb_types::{exit, units::show_time};
 use sd_notify::NotifyState;
@@ -85,7 +86,7 @@ impl ServeArgs {
         ];
         all.into_iter()
             .filter_map(|(key, flag, value)| {
-                Some(Flag { key, flag: flag.to_owned(), value: value? })
+                Some(Flag { key, flag: flag.to_owned(), value: value?.into() })
             })
             .collect()
     }
@@ -125,11 +126,14 @@ pub fn serve(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
     let self_test = self_test(&host)?;
     let options = Options {
         read_model: config.data.join("read-model.sqlite"),
+        uploads: config.data.join("uploads"),
         blob_bytes: config.serve.max_body_bytes,
         started,
         self_test,
     };
     let server = Server::new(Arc::clone(&dispatcher), hub, options)?;
+    // Its thread ends before the host does.
+    let _queue = queue_folder(config, &dispatcher)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(thread::available_parallelism().map_or(1, usize::from).max(ANSWERING))
         .enable_all()
@@ -139,6 +143,18 @@ pub fn serve(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     server.close();
     Ok(code)
+}
+
+/// Takes manifests from a folder, where that is wanted.
+fn queue_folder(
+    config: &Config,
+    dispatcher: &Arc<Dispatcher>,
+) -> anyhow::Result<Option<QueueFolder>> {
+    if !config.queue.enabled {
+        return Ok(None);
+    }
+    let desk = Box::new(HostDesk(Arc::clone(dispatcher)));
+    Ok(Some(QueueFolder::watch(&config.queue.dir, desk)?))
 }
 
 async fn answer(
@@ -177,12 +193,12 @@ async fn answer(
         shutdown.request();
         code
     };
-    let (code, served) = tokio::join!(until, server.serve(bound, shutdown.clone()));
+    let (code, ended) = tokio::join!(until, server.serve(bound, shutdown.clone()));
     if let Some(watchdog) = watchdog {
         watchdog.abort();
     }
-    if served.cut > 0 {
-        tracing::warn!(connections = served.cut, "connections were cut");
+    if ended.cut > 0 {
+        tracing::warn!(connections = ended.cut, "connections were cut");
     }
     HostFile::remove(&config.data)?;
     Ok(code)

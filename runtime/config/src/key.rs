@@ -168,8 +168,8 @@ const PLAIN: &[Key] = &[
     derived(
         "queue.dir",
         Kind::Path,
-        "`queue` in the data directory",
-        "directory into which manifests are dropped",
+        "the data directory",
+        "directory with the folders `queue`, where manifests are dropped, `telemetry`, `archive` and `rejected`",
     ),
     key(
         "log.format",

@@ -269,9 +269,7 @@ fn derive(key: &Key, before: &[Setting], around: &Surroundings) -> Option<Value>
             Some(Value::Size((mebibytes * PERCENT_OF_MEMORY / 100) << MIB_SHIFT))
         }
         "queue.dir" => before.iter().find_map(|setting| match &setting.value {
-            Value::Path(data) if setting.key.name == "data" => {
-                Some(Value::Path(data.join("queue")))
-            }
+            Value::Path(data) if setting.key.name == "data" => Some(Value::Path(data.clone())),
             _ => None,
         }),
         other => unreachable!("{other} says that its default is derived"),

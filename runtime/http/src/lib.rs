@@ -26,6 +26,7 @@ mod server;
 mod sse;
 mod state;
 mod status;
+mod uploads;
 
 pub use hub::Hub;
 pub use openapi::openapi;

@@ -55,7 +55,7 @@ const MANIFEST_BYTES: u64 = 1024 * 1024;
 pub(crate) fn routes(blob_bytes: u64) -> (Router<App>, utoipa::openapi::OpenApi) {
     let uploads = OpenApiRouter::new()
         .routes(routes!(blobs::post))
-        .routes(routes!(blobs::put, blobs::get, blobs::head))
+        .routes(routes!(blobs::put, blobs::get, blobs::head, blobs::patch))
         .layer(at_most(blob_bytes));
     let rest = OpenApiRouter::new()
         .routes(routes!(jobs::submit, list::list))

@@ -176,7 +176,9 @@ pub enum InvalidSpec {
         max: usize,
     },
     /// More labels than a job may have.
-    #[error("{count} labels with {bytes} bytes were given, at most {LABELS_MAX} with {LABEL_MAX_BYTES} bytes are kept: pass long data as an input")]
+    #[error(
+        "{count} labels with {bytes} bytes were given, at most {LABELS_MAX} with {LABEL_MAX_BYTES} bytes are kept: pass long data as an input"
+    )]
     Labels {
         /// How many.
         count: usize,

@@ -75,6 +75,8 @@ fn a_second_signal_stops_at_once_and_what_ran_is_run_again() {
     let mut host = Host::spawn(&world, &[]);
     let address = host.ready();
     wait_until("it runs again", || show(&host, "l")["attempts"].as_u64().unwrap() == 2);
+    // A host that had waited until its time was over would have interrupted the job in order.
+    assert_eq!(show(&host, "l")["crashes"], 1);
     post(address, "/v1/jobs/l/cancel").is(202);
     assert_eq!(wait_for_seal(address, "l")["conclusion"]["outcome"], "cancelled");
     host.stop();
