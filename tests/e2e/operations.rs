@@ -309,8 +309,10 @@ fn a_command_is_a_span_of_the_trace_that_it_was_started_in() {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>();
     assert_eq!(hex(&root.trace_id).concat(), "4bf92f3577b34da6a3ce929d0e0e4736");
     assert_eq!(hex(&root.parent_span_id).concat(), "00f067aa0ba902b7");
-    let attribute = root.attributes.iter().find(|one| one.key == "exit_code");
-    assert!(attribute.is_some(), "{root:?}");
+    let attribute = |key| format!("{:?}", root.attributes.iter().find(|one| one.key == key));
+    assert!(attribute("verb").contains("\"run\""), "{root:?}");
+    assert!(attribute("exit_code").contains("IntValue(0)"), "{root:?}");
+    assert!(!format!("{sent:?}").contains("hello.wasm"), "arguments are nobody's business");
 }
 
 #[test]

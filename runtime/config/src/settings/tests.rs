@@ -241,7 +241,7 @@ fn a_path_may_be_any_that_the_system_has_and_all_else_is_text() {
     use std::os::unix::ffi::OsStrExt;
 
     let mut world = World::new();
-    let path = std::ffi::OsStr::from_bytes(b"/data/\xff").to_owned();
+    let path = OsStr::from_bytes(b"/data/\xff").to_owned();
     world.around.environment.insert("HB_DATA".to_owned(), path.clone());
     assert_eq!(world.load().config.data, Path::new(&path));
     world.around.environment.insert("HB_RUN_CPUS".to_owned(), path);
