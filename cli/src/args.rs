@@ -24,11 +24,11 @@ use hb_types::units::{parse_duration_ms, parse_time_ns};
 #[command(name = "hb", version, max_term_width = 100, subcommand_required = true)]
 pub struct Cli {
     /// Directory of the ledger [env: `HB_DATA`] [default: `$XDG_DATA_HOME/hackbrain`].
-    // The variable is read with the rest of the configuration, which names where a value is from.
+    // Variables are read with the rest of the configuration, which says where a value is from.
     #[arg(long, global = true, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Read this configuration file and no other [default: `hb config path`].
-    #[arg(long, global = true, env = "HB_CONFIG", value_name = "FILE")]
+    /// Read this configuration file and no other [env: `HB_CONFIG`] [default: see `hb config path`].
+    #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Use the host at this address [default: the one that serves the data directory].
     #[arg(long, global = true, env = "HB_SERVER", value_name = "URL")]
@@ -124,9 +124,6 @@ pub enum Verb {
     Completions(CompletionsArgs),
     /// Print the manual page of hb, or write those of all commands to a directory.
     Man(ManArgs),
-    /// Compile one component in bounds; started by hb itself.
-    #[command(hide = true, name = crate::COMPILER_VERB)]
-    Compile,
 }
 
 #[derive(Debug, Args)]

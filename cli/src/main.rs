@@ -22,13 +22,14 @@ mod verify;
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use hb_config::Config;
 use hb_host::{Host, HostOptions, LedgerView};
 
 use args::{Cli, Verb};
 
-/// The hidden verb under which hb starts itself to compile a component.
+/// The verb under which hb starts itself to compile a component. It is no part of the grammar: no
+/// help, completion or manual page names it.
 const COMPILER_VERB: &str = "compile-component";
 
 fn main() -> ExitCode {
@@ -36,8 +37,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|verb| verb == COMPILER_VERB) {
         return hb_sandbox::compiler_main();
     }
-    let cli = Cli::parse();
-    match start(&cli) {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match start(&cli, matches.subcommand_name().unwrap_or_default()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             failure::tell(&error, cli.json);
@@ -47,7 +49,7 @@ fn main() -> ExitCode {
 }
 
 /// Some commands are there to help where the configuration is wrong, and do without it.
-fn start(cli: &Cli) -> anyhow::Result<u8> {
+fn start(cli: &Cli, verb: &str) -> anyhow::Result<u8> {
     match &cli.command {
         Verb::Config(verb) => settings::config(cli, verb),
         Verb::Doctor => doctor::doctor(cli),
@@ -55,8 +57,8 @@ fn start(cli: &Cli) -> anyhow::Result<u8> {
         Verb::Man(args) => shell::man(args),
         _ => {
             let config = settings::load(cli)?.config;
-            let log = settings::start_log(&config)?;
-            log.trace(|| dispatch(&Invocation { config, cli }))
+            let log = settings::start_log(cli, &config)?;
+            log.trace(verb, || dispatch(&Invocation { config, cli }))
         }
     }
 }
@@ -142,6 +144,7 @@ impl Invocation<'_> {
             ceilings: self.config.ceilings.clone(),
             log,
             snapshot_every_bytes: hb_host::SNAPSHOT_EVERY_BYTES,
+            archive: hb_host::ArchiveOptions::default(),
         };
         Ok(Host::open(self.root(), options)?)
     }

@@ -21,8 +21,9 @@ use hb_edge::{
     listen::{Address, TlsFiles},
     tokens::{self, TokenPolicy},
 };
-use hb_host::{AdoptTrace, Capacity, DispatchOptions, Dispatcher, Host};
+use hb_host::{AdoptTrace, Capacity, DispatchOptions, Dispatcher, Host, RetentionPolicy};
 use hb_http::{Options, SelfTest, Server};
+use hb_queue_folder::{HostDesk, QueueFolder};
 use hb_telemetry::TraceContext;
 use hb_types::{exit, units::show_time};
 use sd_notify::NotifyState;
@@ -85,7 +86,7 @@ impl ServeArgs {
         ];
         all.into_iter()
             .filter_map(|(key, flag, value)| {
-                Some(Flag { key, flag: flag.to_owned(), value: value? })
+                Some(Flag { key, flag: flag.to_owned(), value: value?.into() })
             })
             .collect()
     }
@@ -103,6 +104,7 @@ const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Serves until a signal says to stop, and returns the exit code.
 pub fn serve(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
     let started = Instant::now();
+    raise_open_files();
     let config = &invocation.config;
     let log = hb_wal::Options { segment_bytes: SEGMENT_BYTES, ..hb_wal::Options::default() };
     let host = Arc::new(invocation.host_with(log)?);
@@ -119,17 +121,31 @@ pub fn serve(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
         }
     });
     let adopt_trace = config.telemetry.otlp_endpoint.is_some().then_some(adopt_trace);
-    let options = DispatchOptions { machine, workers, max_waiting, adopt_trace };
+    let kept = &config.retention;
+    let age_ms = kept.max_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    let retention =
+        RetentionPolicy { max_age_ms: age_ms, max_jobs: kept.max_jobs, max_bytes: kept.max_bytes };
+    let options = DispatchOptions {
+        machine,
+        workers,
+        max_waiting,
+        retention,
+        retention_every: kept.every,
+        adopt_trace,
+    };
     let dispatcher = Dispatcher::start(Arc::clone(&host), options);
     let dispatcher = Arc::new(dispatcher.context("cannot start the threads that run jobs")?);
     let self_test = self_test(&host)?;
     let options = Options {
         read_model: config.data.join("read-model.sqlite"),
+        uploads: config.data.join("uploads"),
         blob_bytes: config.serve.max_body_bytes,
         started,
         self_test,
     };
     let server = Server::new(Arc::clone(&dispatcher), hub, options)?;
+    // Its thread ends before the host does.
+    let _queue = queue_folder(config, &dispatcher)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(thread::available_parallelism().map_or(1, usize::from).max(ANSWERING))
         .enable_all()
@@ -139,6 +155,29 @@ pub fn serve(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     server.close();
     Ok(code)
+}
+
+/// A connection is a file, and so is what a job reads: the usual soft limit is for programs that have
+/// few of either.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit on open files stays as it is");
+    }
+}
+
+/// Takes manifests from a folder, where that is wanted.
+fn queue_folder(
+    config: &Config,
+    dispatcher: &Arc<Dispatcher>,
+) -> anyhow::Result<Option<QueueFolder>> {
+    if !config.queue.enabled {
+        return Ok(None);
+    }
+    let desk = Box::new(HostDesk(Arc::clone(dispatcher)));
+    Ok(Some(QueueFolder::watch(&config.queue.dir, desk)?))
 }
 
 async fn answer(
@@ -177,12 +216,12 @@ async fn answer(
         shutdown.request();
         code
     };
-    let (code, served) = tokio::join!(until, server.serve(bound, shutdown.clone()));
+    let (code, ended) = tokio::join!(until, server.serve(bound, shutdown.clone()));
     if let Some(watchdog) = watchdog {
         watchdog.abort();
     }
-    if served.cut > 0 {
-        tracing::warn!(connections = served.cut, "connections were cut");
+    if ended.cut > 0 {
+        tracing::warn!(connections = ended.cut, "connections were cut");
     }
     HostFile::remove(&config.data)?;
     Ok(code)

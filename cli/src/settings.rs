@@ -68,12 +68,11 @@ pub fn load(cli: &Cli) -> Result<Loaded, ConfigError> {
 
 /// What flags say that could stand in a file too.
 pub fn flags(cli: &Cli) -> Vec<Flag> {
-    let flag = |key, flag: &str, value: String| Flag { key, flag: flag.to_owned(), value };
-    let data = cli.data.as_ref();
-    let data = data.map(|path| flag("data", "--data", path.to_string_lossy().into_owned()));
+    let flag = |key, flag: &str, value| Flag { key, flag: flag.to_owned(), value };
+    let data = cli.data.as_ref().map(|path| flag("data", "--data", path.into()));
     let level = match (cli.quiet, cli.verbose) {
-        (true, _) => Some(flag("log.filter", "--quiet", "error".to_owned())),
-        (false, true) => Some(flag("log.filter", "--verbose", "info".to_owned())),
+        (true, _) => Some(flag("log.filter", "--quiet", "error".into())),
+        (false, true) => Some(flag("log.filter", "--verbose", "info".into())),
         (false, false) => None,
     };
     let serve = match &cli.command {
@@ -105,29 +104,40 @@ pub struct Log {
 }
 
 /// Starts the log as it is configured.
-pub fn start_log(config: &Config) -> anyhow::Result<Log> {
+pub fn start_log(cli: &Cli, config: &Config) -> anyhow::Result<Log> {
+    let is_host = matches!(cli.command, Verb::Serve(_));
+    // A person sees what a command does; of a host only the log says it.
+    let default = if is_host { "info" } else { "warn" };
     let has_color = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
     let telemetry = hb_telemetry::start(&Options {
         format: match config.log.format {
             LogFormat::Text => Format::Text,
             LogFormat::Json => Format::Json,
         },
-        filter: config.log.filter.clone().unwrap_or_else(|| "warn".to_owned()),
+        filter: config.log.filter.clone().unwrap_or_else(|| default.to_owned()),
         color: has_color,
         otlp_endpoint: config.telemetry.otlp_endpoint.clone(),
         service_name: config.telemetry.service_name.clone(),
         service_version: env!("CARGO_PKG_VERSION"),
     })?;
-    Ok(Log { _telemetry: telemetry, is_traced: config.telemetry.otlp_endpoint.is_some() })
+    // A host's work is one trace for each request, below those who ask; a span of its whole life
+    // would gather all of them.
+    let is_traced = config.telemetry.otlp_endpoint.is_some() && !is_host;
+    Ok(Log { _telemetry: telemetry, is_traced })
 }
 
 impl Log {
     /// Does something as one span, below the trace that this process was started with.
-    pub fn trace(&self, act: impl FnOnce() -> anyhow::Result<u8>) -> anyhow::Result<u8> {
+    ///
+    /// Its arguments are not told: they may hold what a collector should not know.
+    pub fn trace(
+        &self,
+        verb: &str,
+        act: impl FnOnce() -> anyhow::Result<u8>,
+    ) -> anyhow::Result<u8> {
         if !self.is_traced {
             return act();
         }
-        let verb = std::env::args().nth(1).unwrap_or_default();
         let span = tracing::info_span!("hb", verb, exit_code = tracing::field::Empty);
         if let Some(context) = TraceContext::of_process() {
             context.adopt(&span);

@@ -8,11 +8,14 @@ mod load;
 mod ready;
 mod soak;
 mod stops;
+mod surface;
 mod watch;
 
 use std::{
+    fmt::Write as _,
     fs,
     net::SocketAddr,
+    path::PathBuf,
     process::Stdio,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -29,8 +32,8 @@ use crate::{
 /// A running host.
 pub struct Host {
     pub running: Running,
-    world_data: std::path::PathBuf,
-    log: std::path::PathBuf,
+    world_data: PathBuf,
+    log: PathBuf,
 }
 
 impl Host {
@@ -180,6 +183,15 @@ pub fn all_jobs(address: SocketAddr) -> Vec<Value> {
             None => return rows,
         }
     }
+}
+
+/// What `counter` prints in so many steps.
+pub fn counted(steps: u64) -> String {
+    let mut printed = String::new();
+    for step in 1..=steps {
+        writeln!(printed, "step {step}").unwrap();
+    }
+    printed
 }
 
 /// Waits until nothing waits and nothing runs.

@@ -4,6 +4,7 @@
 //! that the host uses, so that both cannot be wrong in the same way. Knows nothing of jobs.
 
 use std::{
+    fmt::Write as _,
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
@@ -93,9 +94,9 @@ impl Connection {
     ) -> io::Result<(u16, Framing)> {
         let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", self.address);
         for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
+            write!(request, "{name}: {value}\r\n").unwrap();
         }
-        request.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+        write!(request, "content-length: {}\r\n\r\n", body.len()).unwrap();
         let mut bytes = request.into_bytes();
         bytes.extend_from_slice(body);
         self.stream.get_mut().write_all(&bytes)?;

@@ -51,6 +51,8 @@ impl World {
             .args(arguments)
             .env("HB_DATA", self.data())
             .env_remove("HB_LOG")
+            // The settings of this machine and of whoever tests are theirs.
+            .env("HB_CONFIG", "/dev/null")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -35,6 +35,7 @@ fn main() -> anyhow::Result<()> {
             ceilings: Limits::ceilings(),
             log: hb_wal::Options::default(),
             snapshot_every_bytes: hb_host::SNAPSHOT_EVERY_BYTES,
+            archive: hb_host::ArchiveOptions::default(),
         },
     )?;
     no_op_jobs(&host)?;

@@ -123,7 +123,8 @@ pub struct Manifest {
     pub version: Option<u32>,
     /// The job's name and idempotency key: the same name with the same job answers the job that is
     /// there, with another job it is refused. Without one the host makes a name of the program's and
-    /// answers jobs whose result it knows.
+    /// answers jobs whose result it knows. A name of digits only is refused: it would hide the job
+    /// with that number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
     /// The component: the BLAKE3 digest of its bytes.
@@ -162,7 +163,7 @@ pub struct Manifest {
     /// Crashes of the host without a new checkpoint after which the job is set aside [default: 20].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_crashes: Option<u32>,
-    /// Free remarks, by which jobs can be found.
+    /// Free remarks, by which jobs can be found: at most 64, with 16 KiB.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Jobs of higher priority start first, from -1000 to 1000 [default: 0].

@@ -3,7 +3,7 @@
 //! Owns: name, kind, default, variable and meaning of each key. The keys of `[ceilings]` follow
 //! from the one table of limits, so that a new limit has its ceiling at once.
 
-use std::sync::LazyLock;
+use std::{ffi::OsStr, sync::LazyLock};
 
 use hb_types::limits::{Limit, Unit};
 
@@ -168,8 +168,8 @@ const PLAIN: &[Key] = &[
     derived(
         "queue.dir",
         Kind::Path,
-        "`queue` in the data directory",
-        "directory into which manifests are dropped",
+        "the data directory",
+        "directory with the folders `queue`, where manifests are dropped, `telemetry`, `archive` and `rejected`",
     ),
     key(
         "log.format",
@@ -300,7 +300,16 @@ impl Key {
         }
     }
 
-    /// Reads it from a variable or a flag.
+    /// Reads it from a variable or a flag. A path may be any that the system has; all else is text.
+    pub fn read(&self, value: &OsStr) -> Result<Value, Mismatch> {
+        match value.to_str() {
+            Some(text) => self.read_text(text),
+            None if self.kind == Kind::Path => Ok(Value::Path(value.into())),
+            None => self.read_text(&value.to_string_lossy()),
+        }
+    }
+
+    /// The same for text.
     pub fn read_text(&self, text: &str) -> Result<Value, Mismatch> {
         if self.none.is_some() && text == NONE {
             return Ok(Value::None);

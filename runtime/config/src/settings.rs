@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     env,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
 };
 
@@ -14,7 +15,7 @@ use crate::{
     document::{self, Entries},
     error::{ConfigError, PROBLEMS_MAX, Place, Problem, Wrong},
     files::{self, Candidate, ConfigFile, FileState},
-    key::{self, Key},
+    key::{self, Key, Mismatch},
     machine::Machine,
     value::Value,
 };
@@ -25,8 +26,8 @@ pub type Origin = Place;
 /// What a configuration depends on besides its files.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
-    /// The environment variables, as far as they are text.
-    pub environment: BTreeMap<String, String>,
+    /// The environment variables whose names are text.
+    pub environment: BTreeMap<String, OsString>,
     /// The working directory.
     pub directory: PathBuf,
     /// What the machine has.
@@ -37,7 +38,7 @@ impl Surroundings {
     /// Those of this process.
     pub fn of_process() -> Self {
         let environment = env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
             .collect();
         // Where it is gone, relative paths mean nothing and lead nowhere.
         let directory = env::current_dir().unwrap_or_default();
@@ -58,8 +59,8 @@ pub struct Flag {
     pub key: &'static str,
     /// The flag as it is typed.
     pub flag: String,
-    /// Its value as text.
-    pub value: String,
+    /// Its value.
+    pub value: OsString,
 }
 
 /// One key with its value.
@@ -176,13 +177,13 @@ fn flag_layer(flags: &[Flag], problems: &mut Vec<Problem>) -> Entries {
     for Flag { key, flag, value } in flags {
         let key = key::find(key).expect("flags are made for keys of the table");
         let place = Place::Flag { flag: flag.clone() };
-        entries.extend(read_text(key, value, place, problems));
+        entries.extend(read(key, value, place, problems));
     }
     entries
 }
 
 fn environment_layer(
-    environment: &BTreeMap<String, String>,
+    environment: &BTreeMap<String, OsString>,
     problems: &mut Vec<Problem>,
 ) -> Entries {
     let mut entries = Entries::new();
@@ -193,7 +194,7 @@ fn environment_layer(
         if let Some(key) = known.get(variable) {
             // Empty is how a shell says that it is not set.
             if !value.is_empty() {
-                entries.extend(read_text(key, value, place, problems));
+                entries.extend(read(key, value, place, problems));
             }
         } else if let Some(name) = meant_as_key(variable) {
             let nearest = key::nearest(&name).and_then(key::find).map(Key::variable);
@@ -211,18 +212,17 @@ fn meant_as_key(variable: &str) -> Option<String> {
     key::sections().contains(&section).then(|| format!("{section}.{short}"))
 }
 
-fn read_text(
+fn read(
     key: &'static Key,
-    text: &str,
+    value: &OsStr,
     place: Place,
     problems: &mut Vec<Problem>,
 ) -> Option<(&'static str, (Value, Place))> {
-    match key.read_text(text) {
+    match key.read(value) {
         Ok(value) => Some((key.name, (value, place))),
-        Err(mismatch) => {
-            let (expected, found) = (mismatch.expected, mismatch.found);
-            problems
-                .push(Problem { place, wrong: Wrong::Value { key: key.name, expected, found } });
+        Err(Mismatch { expected, found }) => {
+            let wrong = Wrong::Value { key: key.name, expected, found };
+            problems.push(Problem { place, wrong });
             None
         }
     }
@@ -254,6 +254,8 @@ fn merge(layers: Vec<Entries>, around: &Surroundings, problems: &mut Vec<Problem
 /// A default that depends on the machine or on settings before it in the table.
 fn derive(key: &Key, before: &[Setting], around: &Surroundings) -> Option<Value> {
     const PERCENT_OF_MEMORY: u64 = 80;
+    // In whole MiB, which people can read.
+    const MIB_SHIFT: u32 = 20;
     match key.name {
         "data" => {
             let own = around.directory_variable("XDG_DATA_HOME").or_else(|| {
@@ -263,12 +265,11 @@ fn derive(key: &Key, before: &[Setting], around: &Surroundings) -> Option<Value>
         }
         "run.cpus" => Some(Value::Count(around.machine.cpus)),
         "run.memory" => {
-            Some(Value::Size(around.machine.usable_memory_bytes() / 100 * PERCENT_OF_MEMORY))
+            let mebibytes = around.machine.usable_memory_bytes() >> MIB_SHIFT;
+            Some(Value::Size((mebibytes * PERCENT_OF_MEMORY / 100) << MIB_SHIFT))
         }
         "queue.dir" => before.iter().find_map(|setting| match &setting.value {
-            Value::Path(data) if setting.key.name == "data" => {
-                Some(Value::Path(data.join("queue")))
-            }
+            Value::Path(data) if setting.key.name == "data" => Some(Value::Path(data.clone())),
             _ => None,
         }),
         other => unreachable!("{other} says that its default is derived"),

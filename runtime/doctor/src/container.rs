@@ -32,8 +32,9 @@ enum Socket {
 }
 
 pub(crate) fn check(around: &Surroundings) -> Check {
-    let runtime = around.environment.get("XDG_RUNTIME_DIR").map(String::as_str);
-    match around.environment.get("DOCKER_HOST").filter(|host| !host.is_empty()) {
+    let variable = |name| around.environment.get(name).and_then(|value| value.to_str());
+    let runtime = variable("XDG_RUNTIME_DIR");
+    match variable("DOCKER_HOST").filter(|host| !host.is_empty()) {
         Some(host) => {
             let socket = named(host);
             let answer = ask(&socket);

@@ -143,7 +143,7 @@ codes! {
 
     // The request is understood, and cannot be carried out.
     BLOB_MISSING "blob-missing" 422 "Blobs that the manifest names are missing",
-        "the manifest names digests whose bytes the store does not hold", "upload the blobs listed in `digests`, and send the manifest again";
+        "the manifest names digests whose bytes the store does not hold", "upload the blobs listed in `missing`, and send the manifest again";
     COMPONENT_REFUSED "component-refused" 422 "The component cannot be run here",
         "the bytes are no component, exceed a bound of the scan, or import what this host does not offer", "mend what the detail names, and build the component again";
     LIMIT_ABOVE_CEILING "limit-above-ceiling" 422 "A limit is above the operator's ceiling",

@@ -1,6 +1,6 @@
 //! What every request knows of the connection that it came on.
 //!
-//! Owns: who the peer is, and the state that decides when a connection has waited long enough ([`Activity`]).
+//! Owns: who the peer is, and the state that decides when a connection has waited long enough.
 //! Knows nothing of: sockets and HTTP.
 
 use std::{

@@ -20,10 +20,21 @@ use crate::{
     journal::{Subject, Urgency},
 };
 
-/// Jobs that are over and stay in memory: those that are likely to be asked for next.
-const KEPT_IN_MEMORY: usize = 256;
-/// Jobs that one blob takes.
-const BATCH: usize = 512;
+/// When jobs that are over leave memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArchiveOptions {
+    /// Jobs that are over and stay: those that are likely to be asked for next.
+    pub kept_in_memory: usize,
+    /// Jobs that one blob takes.
+    pub batch: usize,
+}
+
+impl Default for ArchiveOptions {
+    fn default() -> Self {
+        Self { kept_in_memory: 256, batch: 512 }
+    }
+}
+
 /// Bytes after which a blob takes no more jobs.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
 const DIGEST_BYTES: usize = 32;
@@ -94,20 +105,23 @@ impl Host {
     /// Moves jobs that are over out of memory, once there are enough of them. Says whether it
     /// did; then there may be more.
     pub fn archive_if_due(&self) -> Result<bool, DecideError> {
+        let ArchiveOptions { kept_in_memory, batch } = self.archive_options();
+        let due = kept_in_memory.saturating_add(batch.max(1));
         let over: Vec<JobNumber> = self.with_ledger(|ledger| {
-            if ledger.jobs.len() < KEPT_IN_MEMORY + BATCH {
+            if ledger.jobs.len() < due {
                 return Vec::new();
             }
             let over = ledger.jobs.values().filter(|job| job.is_over());
-            over.map(|job| job.number).take(KEPT_IN_MEMORY + BATCH).collect()
+            over.map(|job| job.number).take(due).collect()
         });
-        if over.len() < KEPT_IN_MEMORY + BATCH {
+        if over.len() < due {
             return Ok(false);
         }
         // Until the record refers to it, nothing else keeps the blob.
         let hold = self.store().hold();
-        let jobs = over[..BATCH].iter().filter_map(|number| self.job(*number));
-        let mut subjects = Vec::with_capacity(2 * BATCH);
+        let over = &over[..batch.max(1)];
+        let jobs = over.iter().filter_map(|number| self.job(*number));
+        let mut subjects = Vec::with_capacity(2 * over.len());
         let (bytes, places) = pack(jobs.inspect(|job| {
             subjects.extend([Subject::Job(job.number), Subject::Id(job.job_id.clone())]);
         }));
@@ -121,7 +135,16 @@ impl Host {
         };
         let pack = BlobRef { digest, len_bytes: bytes.len() as u64 };
         let record = Archived { pack, jobs: places, at_ns: clock::now_ns() };
-        let decided = self.decide_whole(record.into(), Urgency::Closing)?;
+        let decided = match self.decide_whole(record.into(), Urgency::Closing) {
+            Ok(decided) => decided,
+            Err(error) => {
+                if let DecideError::Apply(_) = error {
+                    // One of them was removed meanwhile, so nothing refers to the blob.
+                    self.let_go(vec![digest], 0);
+                }
+                return Err(error);
+            }
+        };
         drop(hold);
         self.journal.release(subjects);
         self.settle(decided)?;

@@ -169,7 +169,7 @@ impl Host {
         self.let_go(unused, last);
     }
 
-    fn let_go(&self, unused: Vec<Digest>, position: Lsn) {
+    pub(crate) fn let_go(&self, unused: Vec<Digest>, position: Lsn) {
         if !unused.is_empty() {
             self.lock().unused.extend(unused.into_iter().map(|digest| (digest, position)));
         }

@@ -34,6 +34,7 @@ use crate::{
     execute::Orders,
     journal::Urgency,
     queue::{Candidate, Capacity, Queue, Waiting},
+    retention::RetentionPolicy,
     submit::{Submission, Submitted},
 };
 
@@ -50,6 +51,10 @@ pub struct DispatchOptions {
     pub workers: usize,
     /// Jobs that may wait; more are refused.
     pub max_waiting: usize,
+    /// What jobs that are over are kept for.
+    pub retention: RetentionPolicy,
+    /// Time between two looks at what may be removed.
+    pub retention_every: Duration,
     /// Where traces are exported, how an attempt becomes part of the trace of whoever asked.
     pub adopt_trace: Option<AdoptTrace>,
 }

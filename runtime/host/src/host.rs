@@ -26,6 +26,7 @@ use hb_types::{
 use hb_wal::{Recovery, Wal};
 
 use crate::{
+    archive::ArchiveOptions,
     clock,
     error::OpenHostError,
     journal::{EmbeddedJournal, Journal, Subject, Urgency},
@@ -49,6 +50,8 @@ pub struct HostOptions {
     /// Log bytes after which the ledger is written as a snapshot; [`SNAPSHOT_EVERY_BYTES`] is
     /// what a data directory is meant to have.
     pub snapshot_every_bytes: u64,
+    /// When jobs that are over leave memory.
+    pub archive: ArchiveOptions,
 }
 
 /// What a host stands on, for disks that are not a data directory.
@@ -69,6 +72,8 @@ pub struct Ground {
     pub log: hb_wal::Options,
     /// Log bytes after which the ledger is written as a snapshot.
     pub snapshot_every_bytes: u64,
+    /// When jobs that are over leave memory.
+    pub archive: ArchiveOptions,
 }
 
 /// One process that owns a ledger and runs jobs.
@@ -83,6 +88,7 @@ pub struct Host {
     ledger_id: [u8; 16],
     started_ns: u64,
     snapshot_every_bytes: u64,
+    archive: ArchiveOptions,
     shared: Mutex<Shared>,
     listeners: RwLock<Arc<[Arc<dyn Listener>]>>,
     live: LiveJobs,
@@ -117,7 +123,7 @@ impl Host {
         std::fs::create_dir_all(layout.keys()).map_err(directory)?;
         let keys = cap_std::fs::Dir::open_ambient_dir(layout.keys(), cap_std::ambient_authority())
             .map_err(directory)?;
-        let HostOptions { compiler, ceilings, log, snapshot_every_bytes } = options;
+        let HostOptions { compiler, ceilings, log, snapshot_every_bytes, archive } = options;
         Self::open_on(Ground {
             disk: Arc::new(disk),
             lock: Some(lock),
@@ -130,6 +136,7 @@ impl Host {
             ceilings,
             log,
             snapshot_every_bytes,
+            archive,
         })
     }
 
@@ -165,6 +172,7 @@ impl Host {
             ledger_id,
             started_ns: clock::now_ns(),
             snapshot_every_bytes: ground.snapshot_every_bytes,
+            archive: ground.archive,
             shared: Mutex::new(Shared {
                 ledger,
                 inherited_bytes,
@@ -252,6 +260,10 @@ impl Host {
 
     pub(crate) fn snapshot_every_bytes(&self) -> u64 {
         self.snapshot_every_bytes
+    }
+
+    pub(crate) fn archive_options(&self) -> ArchiveOptions {
+        self.archive
     }
 
     /// A job in memory as it stands. Jobs that are over may have been archived; see

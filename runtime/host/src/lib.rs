@@ -30,6 +30,7 @@ mod origin;
 mod output;
 mod ownership;
 mod queue;
+mod retention;
 mod retry;
 mod schedules;
 mod spool;
@@ -37,6 +38,8 @@ mod submit;
 mod verify;
 mod view;
 
+pub use archive::ArchiveOptions;
+pub use clock::now_ns;
 pub use decide::Decided;
 pub use dispatch::{AdoptTrace, DispatchFigures, DispatchOptions, Dispatcher, Mode, NotRunning};
 pub use error::{
@@ -56,6 +59,9 @@ pub use origin::{ORIGINS_MAX, OriginError};
 pub use output::{Piece, content_of};
 pub use ownership::{Ownership, is_dying, ownership};
 pub use queue::{Candidate, Capacity, PATIENCE_NS, Queue, Waiting};
+pub use retention::{
+    ForgetReport, LeftReason, PLAN_MAX, Prunable, PrunePlan, PruneReason, RetentionPolicy,
+};
 pub use retry::{RetryError, RetryFrom};
 pub use schedules::{ScheduleError, check_cron, next_moment_ns};
 pub use submit::{AddError, Submission, Submitted};

@@ -14,8 +14,8 @@ use std::{
 
 use hb_guests::{COUNTER, GREEDY, Guest, HELLO};
 use hb_host::{
-    Capacity, Change, ChangeError, DispatchOptions, Dispatcher, Host, HostOptions, Listener,
-    NotRunning, Piece, SNAPSHOT_EVERY_BYTES, Submission, SubmitError, Submitted, Waiting,
+    ArchiveOptions, Capacity, Change, ChangeError, DispatchOptions, Dispatcher, Host, HostOptions,
+    Listener, NotRunning, Piece, SNAPSHOT_EVERY_BYTES, Submission, SubmitError, Submitted, Waiting,
 };
 use hb_sandbox::{Compiler, Stream};
 use hb_types::{
@@ -39,6 +39,7 @@ fn open(root: &Path) -> Arc<Host> {
         ceilings: Limits::ceilings(),
         log: hb_wal::Options::default(),
         snapshot_every_bytes: SNAPSHOT_EVERY_BYTES,
+        archive: ArchiveOptions::default(),
     };
     Arc::new(Host::open(root, options).unwrap())
 }
@@ -82,7 +83,14 @@ impl World {
         let bell = Arc::new(Bell::default());
         host.listen(bell.clone());
         let machine = Capacity { cpu_milli: 2000, memory_bytes: 8 << 30 };
-        let options = DispatchOptions { machine, workers: 8, max_waiting, adopt_trace: None };
+        let options = DispatchOptions {
+            machine,
+            workers: 8,
+            max_waiting,
+            retention: hb_host::RetentionPolicy::default(),
+            retention_every: Duration::from_hours(1),
+            adopt_trace: None,
+        };
         Self { dispatcher: Dispatcher::start(host, options).unwrap(), bell }
     }
 

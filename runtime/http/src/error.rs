@@ -5,7 +5,7 @@
 use std::error::Error;
 
 use hb_api::manifest::ManifestError;
-use hb_edge::{Problem, codes};
+use hb_edge::{Problem, codes, extract::Json};
 use hb_host::{
     ChangeError, DecideError, LoadError, OriginError, ReadOutputError, RunError, ScheduleError,
     StoreError, SubmitError, is_disk_full,
@@ -50,6 +50,17 @@ fn invalid(error: &InvalidSpec) -> Problem {
         }
         _ => Problem::new(&codes::INVALID_MANIFEST, error.to_string()),
     }
+}
+
+/// A body that has to be a manifest, or a part of one: what does not have its shape is named as such.
+pub(crate) fn manifest_in<T>(body: Result<Json<T>, Problem>) -> Result<T, Problem> {
+    body.map(|Json(value)| value).map_err(|problem| {
+        let is_shape = problem.detail().starts_with("the body cannot be read");
+        if problem.code() == &codes::BAD_REQUEST && is_shape {
+            return Problem::new(&codes::INVALID_MANIFEST, problem.detail());
+        }
+        problem
+    })
 }
 
 /// What is wrong with where a fork begins.

@@ -24,7 +24,7 @@ use hb_types::{
 use tokio::task::block_in_place;
 
 use crate::{
-    error::{Failed, fault, origin_problem},
+    error::{Failed, fault, manifest_in, origin_problem},
     jobs::accept,
     state::App,
 };
@@ -71,8 +71,9 @@ pub(crate) async fn retry(
     State(app): State<App>,
     principal: Principal,
     Path(name): Path<String>,
-    Json(asked): Json<RetryRequest>,
+    body: Result<Json<RetryRequest>, Problem>,
 ) -> Result<Response, Failed> {
+    let asked = manifest_in(body)?;
     let job = app.durable_job(&name).await?;
     let from =
         if asked.from_checkpoint { RetryFrom::NewestCheckpoint } else { RetryFrom::Beginning };
@@ -94,8 +95,9 @@ pub(crate) async fn fork(
     State(app): State<App>,
     principal: Principal,
     Path(name): Path<String>,
-    Json(asked): Json<ForkRequest>,
+    body: Result<Json<ForkRequest>, Problem>,
 ) -> Result<Response, Failed> {
+    let asked = manifest_in(body)?;
     let job = app.durable_job(&name).await?;
     let changes = Changes::read(&app, &asked, &job.spec.limits)?;
     let spec =

@@ -32,7 +32,7 @@ use hb_types::{
 use tokio::task::block_in_place;
 
 use crate::{
-    error::{Failed, fault},
+    error::{Failed, fault, manifest_in},
     state::App,
 };
 
@@ -60,8 +60,9 @@ pub(crate) async fn submit(
     principal: Principal,
     trace: Option<axum::Extension<TraceContext>>,
     headers: HeaderMap,
-    Json(manifest): Json<Manifest>,
+    body: Result<Json<Manifest>, Problem>,
 ) -> Result<Response, Failed> {
+    let manifest = manifest_in(body)?;
     let resolved = block_in_place(|| {
         manifest.resolve(|digest| Ok::<_, Failed>(app.host().blob_len(digest)?))
     })?;
@@ -111,6 +112,9 @@ fn key_job_id(key: &str) -> String {
 
 /// Accepts a job and answers when it is durable.
 pub(crate) async fn accept(app: &App, submission: &Submission) -> Result<Response, Failed> {
+    if let Some(job_id) = &submission.job_id {
+        refuse_number(job_id)?;
+    }
     app.check_open()?;
     let (submitted, decided) = block_in_place(|| app.dispatcher.submit(submission))?;
     durable(app, submitted.number(), decided).await?;
@@ -118,6 +122,17 @@ pub(crate) async fn accept(app: &App, submission: &Submission) -> Result<Respons
     let job = job.ok_or_else(|| crate::state::no_such_job(&submitted.number().to_string()))?;
     let created = matches!(submitted, Submitted::New(_));
     Ok(accepted(&job, created))
+}
+
+/// A path names a job by its id or by its number. An id that reads as a number would hide the job that
+/// has this number.
+fn refuse_number(job_id: &str) -> Result<(), Problem> {
+    if job_id.is_empty() || !job_id.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(());
+    }
+    let shown = printable(job_id, 128);
+    let detail = format!("job_id: {shown:?} would be taken for a job's number: add a letter to it");
+    Err(Problem::new(&codes::INVALID_MANIFEST, detail).with("field", "job_id"))
 }
 
 /// Waits until what was decided is durable, or, where nothing was, until the record is that founds
@@ -163,8 +178,9 @@ fn accepted(job: &Job, created: bool) -> Response {
     responses((status = 501, description = "needs-container-executor")))]
 pub(crate) async fn submit_legacy(
     State(_): State<App>,
-    Json(manifest): Json<LegacyManifest>,
+    body: Result<Json<LegacyManifest>, Problem>,
 ) -> Result<Response, Failed> {
+    let manifest = manifest_in(body)?;
     check_name("job id", &manifest.job_id)?;
     let image = printable(&manifest.image_hash, 200);
     Err(Failed(Problem::new(

@@ -20,12 +20,14 @@ mod jobs;
 mod list;
 mod metrics;
 mod openapi;
+mod operations;
 mod output;
 mod schedules;
 mod server;
 mod sse;
 mod state;
 mod status;
+mod uploads;
 
 pub use hub::Hub;
 pub use openapi::openapi;

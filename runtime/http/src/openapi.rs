@@ -22,8 +22,8 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    blobs, control, events, fork, history, jobs, list, metrics, output, schedules, state::App,
-    status,
+    blobs, control, events, fork, history, jobs, list, metrics, operations, output, schedules,
+    state::App, status,
 };
 
 #[derive(OpenApi)]
@@ -55,7 +55,7 @@ const MANIFEST_BYTES: u64 = 1024 * 1024;
 pub(crate) fn routes(blob_bytes: u64) -> (Router<App>, utoipa::openapi::OpenApi) {
     let uploads = OpenApiRouter::new()
         .routes(routes!(blobs::post))
-        .routes(routes!(blobs::put, blobs::get, blobs::head))
+        .routes(routes!(blobs::put, blobs::get, blobs::head, blobs::patch))
         .layer(at_most(blob_bytes));
     let rest = OpenApiRouter::new()
         .routes(routes!(jobs::submit, list::list))
@@ -79,6 +79,7 @@ pub(crate) fn routes(blob_bytes: u64) -> (Router<App>, utoipa::openapi::OpenApi)
         .routes(routes!(schedules::show, schedules::set, schedules::remove))
         .routes(routes!(control::pause))
         .routes(routes!(control::resume))
+        .routes(routes!(operations::prune))
         .routes(routes!(status::status))
         .routes(routes!(status::limits))
         .routes(routes!(status::livez))

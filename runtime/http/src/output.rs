@@ -185,8 +185,9 @@ pub(crate) async fn artifacts(
         ("job" = String, Path, description = "a job id, or a job's number"),
         ("name" = String, Path, description = "its path below /out"),
         ("Range" = Option<String>, Header, description = "one range of bytes"),
-    ), responses((status = 200, content_type = "application/octet-stream"),
-        (status = 404, description = "job-not-found, artifact-not-found"), (status = 409, description = "not-ended-yet")))]
+    ), responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
+        (status = 404, description = "job-not-found, artifact-not-found"), (status = 409, description = "not-ended-yet"),
+        (status = 416, description = "range-not-satisfiable")))]
 pub(crate) async fn artifact(
     State(app): State<App>,
     Path((job, name)): Path<(String, String)>,

@@ -14,7 +14,7 @@ use hb_edge::{
     tokens::Principal,
     trace::AuditSubject,
 };
-use hb_host::next_moment_ns;
+use hb_host::{next_moment_ns, now_ns};
 use hb_types::{
     schedule::{Missed, Schedule},
     text::printable,
@@ -22,7 +22,10 @@ use hb_types::{
 };
 use tokio::task::block_in_place;
 
-use crate::{error::Failed, state::App};
+use crate::{
+    error::{Failed, manifest_in},
+    state::App,
+};
 
 fn view(name: &str, schedule: &Schedule) -> ScheduleView {
     let after_ns = schedule.fired_ns.max(schedule.since_ns).max(now_ns());
@@ -36,11 +39,6 @@ fn view(name: &str, schedule: &Schedule) -> ScheduleView {
         component: schedule.spec.component.digest.to_string(),
         arguments: schedule.spec.arguments.iter().map(|text| printable(text, 1000)).collect(),
     }
-}
-
-fn now_ns() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 const fn missed_name(missed: Missed) -> &'static str {
@@ -87,8 +85,9 @@ pub(crate) async fn set(
     State(app): State<App>,
     principal: Principal,
     Path(name): Path<String>,
-    Json(asked): Json<ScheduleRequest>,
+    body: Result<Json<ScheduleRequest>, Problem>,
 ) -> Result<Response, Failed> {
+    let asked = manifest_in(body)?;
     let wrong = |detail: &str| Failed(Problem::new(&codes::INVALID_MANIFEST, detail));
     if asked.manifest.job_id.is_some() {
         return Err(wrong("manifest.job_id: leave it out, each moment's job has an id of its own"));

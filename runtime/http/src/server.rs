@@ -21,6 +21,7 @@ use crate::{
     hub::Hub,
     metrics, openapi,
     state::{App, Parts},
+    uploads::Uploads,
 };
 
 /// What a server is made with.
@@ -28,6 +29,8 @@ use crate::{
 pub struct Options {
     /// The file of the read model.
     pub read_model: PathBuf,
+    /// The directory of unfinished uploads.
+    pub uploads: PathBuf,
     /// The most bytes of one blob.
     pub blob_bytes: u64,
     /// When the process began.
@@ -97,7 +100,9 @@ impl Server {
         let feeder = Mutex::new(Some(feed.spawn()?));
         let metrics = exporter();
         metrics::describe();
-        let app = App::new(Parts { dispatcher, hub, read_model, feed, metrics, options });
+        let uploads = Arc::new(Uploads::new(options.uploads.clone()));
+        let parts = Parts { dispatcher, hub, read_model, feed, uploads, metrics, options };
+        let app = App::new(parts);
         Ok(Self { app, feeder })
     }
 

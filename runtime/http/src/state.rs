@@ -8,7 +8,7 @@ use hb_read_model::ReadModel;
 use hb_types::{event::JobNumber, ledger::Job, text::printable};
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::{feed::Feed, hub::Hub, server::Options};
+use crate::{feed::Feed, hub::Hub, server::Options, uploads::Uploads};
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -19,6 +19,7 @@ pub(crate) struct Parts {
     pub hub: Arc<Hub>,
     pub read_model: Arc<ReadModel>,
     pub feed: Arc<Feed>,
+    pub uploads: Arc<Uploads>,
     pub metrics: Option<PrometheusHandle>,
     pub options: Options,
 }

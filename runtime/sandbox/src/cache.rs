@@ -11,7 +11,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use hb_types::Digest;
@@ -20,6 +20,10 @@ const DIGEST_BYTES: usize = 32;
 const EXTENSION: &str = "cwasm";
 /// All files together. The least recently used go first.
 const MAX_BYTES: u64 = 1 << 30;
+/// What a file that has not got its name yet is called at first.
+const UNNAMED_PREFIX: &str = ".tmp";
+/// A file that has no name after this time belongs to a process that is gone.
+const UNNAMED_AGE: Duration = Duration::from_hours(1);
 
 /// A directory of compiled code.
 #[derive(Debug)]
@@ -71,11 +75,34 @@ impl Cache {
     }
 
     pub(crate) fn store(&self, key: Digest, code: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+        let mut file =
+            tempfile::Builder::new().prefix(UNNAMED_PREFIX).tempfile_in(&self.directory)?;
         file.write_all(&Digest::of(code).0)?;
         file.write_all(code)?;
         file.persist(self.path(key)).map_err(|error| error.error)?;
-        self.evict(key)
+        self.evict(self.max_bytes, Some(key)).map(drop)
+    }
+
+    /// Removes the least recently used files until the rest is no longer than `max_bytes`, and
+    /// what processes left behind that died while they wrote; returns the bytes that were removed.
+    pub(crate) fn shrink(&self, max_bytes: u64) -> io::Result<u64> {
+        Ok(self.remove_unnamed()? + self.evict(max_bytes, None)?)
+    }
+
+    fn remove_unnamed(&self) -> io::Result<u64> {
+        let mut removed_bytes = 0;
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if !entry.file_name().as_encoded_bytes().starts_with(UNNAMED_PREFIX.as_bytes()) {
+                continue;
+            }
+            let Ok(metadata) = entry.metadata() else { continue };
+            let is_old = metadata.modified()?.elapsed().is_ok_and(|age| age >= UNNAMED_AGE);
+            if is_old && fs::remove_file(entry.path()).is_ok() {
+                removed_bytes += metadata.len();
+            }
+        }
+        Ok(removed_bytes)
     }
 
     pub(crate) fn remove(&self, key: Digest) -> io::Result<()> {
@@ -85,11 +112,12 @@ impl Cache {
         }
     }
 
-    /// Removes the least recently used files until the rest fits; never `newest`.
-    fn evict(&self, newest: Digest) -> io::Result<()> {
-        let newest = self.path(newest);
+    /// Removes the least recently used files until the rest fits; never `newest`. Returns the bytes
+    /// that were removed.
+    fn evict(&self, max_bytes: u64, newest: Option<Digest>) -> io::Result<u64> {
+        let newest = newest.map(|key| self.path(key));
         let mut files = Vec::new();
-        let mut total_bytes = 0;
+        let (mut total_bytes, mut removed_bytes) = (0, 0);
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
             if path.extension().is_none_or(|extension| extension != EXTENSION) {
@@ -102,14 +130,15 @@ impl Cache {
         }
         files.sort();
         for (_, path, len_bytes) in files {
-            if total_bytes <= self.max_bytes {
+            if total_bytes <= max_bytes {
                 break;
             }
-            if path != newest && fs::remove_file(&path).is_ok() {
+            if Some(&path) != newest.as_ref() && fs::remove_file(&path).is_ok() {
                 total_bytes -= len_bytes;
+                removed_bytes += len_bytes;
             }
         }
-        Ok(())
+        Ok(removed_bytes)
     }
 }
 
@@ -157,5 +186,29 @@ mod tests {
         cache.store(keys[3], b"code").unwrap();
         let left = keys.map(|key| cache.load(key).unwrap().is_some());
         assert_eq!(left, [true, false, true, true]);
+    }
+
+    #[test]
+    fn a_cache_can_be_shrunk_and_loses_what_the_dead_left_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = cache(directory.path());
+        let long_ago = SystemTime::now() - 2 * UNNAMED_AGE;
+        let keys = [1, 2, 3].map(|number: u8| Digest::of(&[number]));
+        for (key, age) in keys.iter().zip([30, 10, 20]) {
+            cache.store(*key, b"code").unwrap();
+            let then = long_ago - Duration::from_secs(age);
+            File::open(cache.path(*key)).unwrap().set_modified(then).unwrap();
+        }
+        let unnamed = ["old", "new"].map(|name| cache.directory().join(format!(".tmp{name}")));
+        for path in &unnamed {
+            fs::write(path, b"half").unwrap();
+        }
+        File::open(&unnamed[0]).unwrap().set_modified(long_ago).unwrap();
+        let each = DIGEST_BYTES as u64 + 4;
+        assert_eq!(cache.shrink(2 * each + 1).unwrap(), 4 + each);
+        assert_eq!(unnamed.map(|path| path.exists()), [false, true]);
+        let left = keys.map(|key| cache.path(key).exists());
+        assert_eq!(left, [false, true, true]);
+        assert_eq!(cache.shrink(0).unwrap(), 2 * each);
     }
 }

@@ -156,6 +156,12 @@ impl Sandbox {
         self.link(digest, &loaded)
     }
 
+    /// Removes the least recently used compiled code from the disk until the rest is no longer than
+    /// `max_bytes`; returns the bytes that were removed. What is in memory stays ready.
+    pub fn shrink_cache(&self, max_bytes: u64) -> std::io::Result<u64> {
+        self.cache.shrink(max_bytes)
+    }
+
     /// A component that was made ready before and is still in memory.
     pub fn prepared(&self, digest: Digest) -> Option<Prepared> {
         self.ready_in_memory(digest)

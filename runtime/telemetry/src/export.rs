@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -19,7 +19,10 @@ use opentelemetry_sdk::{
     trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter},
 };
 
-use crate::{http::Client, start::Options};
+use crate::{
+    http::{Cause, Client},
+    start::Options,
+};
 
 /// Where a collector takes traces (OTLP specification 1.x, OTLP/HTTP request).
 const TRACES_PATH: &str = "/v1/traces";
@@ -40,14 +43,15 @@ pub(crate) fn provider(
     endpoint: &str,
     options: &Options,
 ) -> Result<SdkTracerProvider, ExportError> {
+    let cause = Cause::default();
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
-        .with_http_client(Client::new(endpoint))
+        .with_http_client(Client::new(endpoint, Arc::clone(&cause)))
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(format!("{}{TRACES_PATH}", endpoint.trim_end_matches('/')))
         .build()?;
-    let exporter =
-        Exporter { inner: exporter, endpoint: endpoint.into(), failing: AtomicBool::new(false) };
+    let failing = AtomicBool::new(false);
+    let exporter = Exporter { inner: exporter, endpoint: endpoint.into(), failing, cause };
     let batches = BatchConfigBuilder::default()
         .with_max_queue_size(QUEUE_MAX)
         .with_max_export_batch_size(BATCH_MAX)
@@ -68,6 +72,7 @@ struct Exporter {
     inner: opentelemetry_otlp::SpanExporter,
     endpoint: Arc<str>,
     failing: AtomicBool,
+    cause: Cause,
 }
 
 impl SpanExporter for Exporter {
@@ -77,11 +82,17 @@ impl SpanExporter for Exporter {
         let endpoint = &*self.endpoint;
         let failed_before = self.failing.swap(result.is_err(), Ordering::Relaxed);
         match &result {
-            Err(error) if !failed_before => tracing::warn!(
-                endpoint, %error, spans = count,
-                "traces cannot be sent and are dropped until the collector answers: \
-                 check telemetry.otlp_endpoint"
-            ),
+            Err(error) if !failed_before => {
+                let known = self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let cause = known.unwrap_or_else(|| error.to_string());
+                tracing::warn!(
+                    endpoint,
+                    cause,
+                    spans = count,
+                    "traces cannot be sent and are dropped until the collector answers: \
+                     check telemetry.otlp_endpoint"
+                );
+            }
             Ok(()) if failed_before => tracing::warn!(endpoint, "traces are sent again"),
             _ => {}
         }

@@ -22,6 +22,9 @@ pub const EXECUTION_SEMANTICS: u32 = 1;
 /// The longest name of a job, an input or a label, in bytes.
 pub const NAME_MAX_BYTES: usize = 128;
 
+/// The label that keeps a job from being removed by any policy, if it says `true`.
+pub const KEEP_LABEL: &str = "keep";
+
 /// Where the virtual clock starts unless the manifest says otherwise: 2000-01-01T00:00:00Z, in
 /// nanoseconds since the Unix epoch.
 pub const DEFAULT_START_NS: u64 = 946_684_800 * 1_000_000_000;
@@ -175,6 +178,16 @@ pub enum InvalidSpec {
         /// The bound.
         max: usize,
     },
+    /// More labels than a job may have.
+    #[error(
+        "{count} labels with {bytes} bytes were given, at most {LABELS_MAX} with {LABEL_MAX_BYTES} bytes are kept: pass long data as an input"
+    )]
+    Labels {
+        /// How many.
+        count: usize,
+        /// Their length, names and values together.
+        bytes: usize,
+    },
     /// A number outside of its range.
     #[error("{what} of {value} is not possible: choose a number from {min} to {max}")]
     OutOfRange {
@@ -203,6 +216,12 @@ pub enum InvalidSpec {
 /// The most bytes that arguments, and that the environment, may take.
 pub const TEXT_MAX_BYTES: usize = 128 * 1024;
 
+/// The most labels of a job. They are found by an index and shown in every list.
+pub const LABELS_MAX: usize = 64;
+
+/// The most bytes that the labels of a job may take.
+pub const LABEL_MAX_BYTES: usize = 16 * 1024;
+
 impl JobSpec {
     /// Checks names, texts and limits.
     pub fn check(&self, ceilings: &Limits) -> Result<(), InvalidSpec> {
@@ -211,6 +230,11 @@ impl JobSpec {
         }
         for name in self.labels.keys() {
             check_name("label", name)?;
+        }
+        let count = self.labels.len();
+        let bytes = self.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if count > LABELS_MAX || bytes > LABEL_MAX_BYTES {
+            return Err(InvalidSpec::Labels { count, bytes });
         }
         check_texts("arguments", self.arguments.iter().map(String::as_str))?;
         let pairs = self.environment.iter().flat_map(|(k, v)| [k.as_str(), v.as_str()]);
@@ -269,6 +293,11 @@ impl JobSpec {
         encoder.text("hackbrain random seed v1");
         encoder.number(self.seed);
         *encoder.0.finalize().as_bytes()
+    }
+
+    /// Whether its labels say that no policy may remove it.
+    pub fn is_kept(&self) -> bool {
+        self.labels.get(KEEP_LABEL).is_some_and(|value| value == "true")
     }
 
     /// Every blob that the job needs in order to run.

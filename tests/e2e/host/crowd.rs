@@ -11,12 +11,12 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    Blob, Host, get, history_of, soak::memory_bytes, stdout_of, submit, wait_for_seal,
+    Blob, Host, get, history_of, post, soak::memory_bytes, stdout_of, submit, wait_for_seal,
     watch::Seen,
 };
 use crate::{
     http::{self, Events},
-    support::World,
+    support::{World, wait_until},
 };
 
 const WATCHERS: usize = 200;
@@ -52,30 +52,25 @@ fn watched_by_many(guest: &str, manifest: &Value) {
     wait_for_seal(address, "before");
     let before = memory_bytes(host.running.pid());
 
-    http::request(address, "POST", "/v1/starts/pause", &[], b"").unwrap().is(200);
+    post(address, "/v1/starts/pause").is(200);
     manifest["job_id"] = json!("watched");
     submit(address, &manifest);
-    let (watching, over) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let watching = AtomicUsize::new(0);
     let (seen, most) = thread::scope(|scope| {
         let watchers: Vec<_> = (0..WATCHERS)
             .map(|number| {
-                let (watching, over) = (&watching, &over);
-                scope.spawn(move || {
-                    let seen = follow(address, number % 2 == 1, watching);
-                    over.fetch_add(1, Ordering::Relaxed);
-                    seen
-                })
+                let watching = &watching;
+                scope.spawn(move || follow(address, number % 2 == 1, watching))
             })
             .collect();
-        crate::support::wait_until("all watch", || watching.load(Ordering::Relaxed) == WATCHERS);
-        http::request(address, "POST", "/v1/starts/resume", &[], b"").unwrap().is(200);
+        wait_until("all watch", || watching.load(Ordering::Relaxed) == WATCHERS);
+        post(address, "/v1/starts/resume").is(200);
         let mut most = 0;
-        crate::support::wait_until("all have seen the end", || {
+        wait_until("all have seen the end", || {
             most = most.max(memory_bytes(host.running.pid()));
             let alive = http::request(address, "GET", "/livez", &[], b"").unwrap();
             assert_eq!(alive.status, 200);
-            over.load(Ordering::Relaxed) == WATCHERS
-                || watchers.iter().all(thread::ScopedJoinHandle::is_finished)
+            watchers.iter().all(thread::ScopedJoinHandle::is_finished)
         });
         let seen: Vec<Seen> = watchers.into_iter().map(|one| one.join().unwrap()).collect();
         (seen, most)

@@ -1,6 +1,12 @@
 //! A host that runs many jobs keeps none of them in memory.
 
-use std::{fs, net::SocketAddr, ops::Range, thread, time::{Duration, Instant}};
+use std::{
+    fs,
+    net::SocketAddr,
+    ops::Range,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 

@@ -19,8 +19,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
         let environment = BTreeMap::from([
-            ("HOME".to_owned(), at("home")),
-            ("XDG_CONFIG_HOME".to_owned(), at("xdg")),
+            ("HOME".to_owned(), at("home").into()),
+            ("XDG_CONFIG_HOME".to_owned(), at("xdg").into()),
         ]);
         let machine = Machine {
             cpus: 6,
@@ -45,7 +45,7 @@ impl World {
     }
 
     fn set(&mut self, variable: &str, value: &str) {
-        self.around.environment.insert(variable.to_owned(), value.to_owned());
+        self.around.environment.insert(variable.to_owned(), value.into());
     }
 
     fn load(&self) -> Loaded {
@@ -67,7 +67,7 @@ fn addresses(texts: &[&str]) -> Vec<std::net::SocketAddr> {
 }
 
 fn data_flag(value: &str) -> Flag {
-    Flag { key: "data", flag: "--data".to_owned(), value: value.to_owned() }
+    Flag { key: "data", flag: "--data".to_owned(), value: value.into() }
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn without_anything_the_defaults_hold() {
     let config = &loaded.config;
     assert_eq!(config.data, world.path("home/.local/share/hackbrain"));
     assert_eq!(config.serve.listen, addresses(&["127.0.0.1:4005"]));
-    assert_eq!((config.run.cpus, config.run.memory_bytes), (6, (10 << 30) / 100 * 80));
+    assert_eq!((config.run.cpus, config.run.memory_bytes), (6, 8192 << 20));
     assert_eq!(config.run.drain, Duration::from_secs(30));
     assert_eq!(config.ceilings, hb_types::limits::Limits::ceilings());
     assert_eq!(config.queue.dir, world.path("home/.local/share/hackbrain/queue"));
@@ -234,4 +234,16 @@ fn without_a_home_the_data_directory_must_be_given() {
     world.around.environment.remove("HOME");
     assert!(world.complains().contains("set HB_DATA or give --data DIR"));
     assert!(load(&world.around, None, &[data_flag("d")]).is_ok());
+}
+
+#[test]
+fn a_path_may_be_any_that_the_system_has_and_all_else_is_text() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let mut world = World::new();
+    let path = OsStr::from_bytes(b"/data/\xff").to_owned();
+    world.around.environment.insert("HB_DATA".to_owned(), path.clone());
+    assert_eq!(world.load().config.data, Path::new(&path));
+    world.around.environment.insert("HB_RUN_CPUS".to_owned(), path);
+    assert!(world.complains().contains("HB_RUN_CPUS: run.cpus: expected a whole number"));
 }

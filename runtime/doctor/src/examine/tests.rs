@@ -10,13 +10,10 @@ use crate::check::Status;
 fn examination(home: &Path) -> Examination {
     let mut around = Surroundings::of_process();
     around.environment.retain(|name, _| !name.starts_with("HB_") && !name.starts_with("XDG_"));
-    around.environment.insert("HOME".to_owned(), home.to_str().unwrap().to_owned());
+    around.environment.insert("HOME".to_owned(), home.into());
     around.directory = home.to_owned();
-    let flags = vec![Flag {
-        key: "data",
-        flag: "--data".to_owned(),
-        value: home.join("data").to_str().unwrap().to_owned(),
-    }];
+    let flags =
+        vec![Flag { key: "data", flag: "--data".to_owned(), value: home.join("data").into() }];
     let compiler = Compiler { program: "/no/such/program".into(), arguments: Vec::new() };
     Examination { around, file: None, flags, compiler }
 }
@@ -30,7 +27,7 @@ fn every_check_is_made_once_says_why_and_how_to_mend_what_is_wrong() {
     let home = tempfile::tempdir().unwrap();
     let mut examination = examination(home.path());
     // Other tests may bind the real one.
-    examination.around.environment.insert("HB_SERVE_LISTEN".to_owned(), "127.0.0.1:0".to_owned());
+    examination.around.environment.insert("HB_SERVE_LISTEN".to_owned(), "127.0.0.1:0".into());
     let checks = examine(&examination);
     let ids: BTreeSet<_> = checks.iter().map(|check| check.id).collect();
     assert_eq!(ids.len(), checks.len());

@@ -28,10 +28,11 @@ async fn connections_beyond_the_bound_wait_until_one_ends() {
 }
 
 #[tokio::test]
-async fn a_thousand_idle_connections_are_no_burden() {
+async fn hundreds_of_idle_connections_are_no_burden() {
     let server = Server::plain().await;
     let mut open = Vec::new();
-    for _ in 0..1000 {
+    // Both ends are files of this process, of which it may have a thousand.
+    for _ in 0..400 {
         open.push(server.connect().await);
     }
     server.is_alive().await;

@@ -71,7 +71,7 @@ fn visible(host: &Host, told: &Told) -> Told {
     Told { accepted, submitted }
 }
 
-fn told_is_there(host: &Host, told: &Told) -> Result<(), String> {
+pub fn told_is_there(host: &Host, told: &Told) -> Result<(), String> {
     for (job_id, told) in &told.accepted {
         let job = host
             .with_ledger(|ledger| ledger.by_id(job_id).map(|found| found.number()))

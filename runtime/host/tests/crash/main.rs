@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod removal;
 mod spoiled;
 mod world;
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use hb_disk::Storage;
-use hb_host::{Ground, Host, Notice, Observer, OpenHostError, Submission};
+use hb_host::{ArchiveOptions, Ground, Host, Notice, Observer, OpenHostError, Submission};
 use hb_sandbox::{Compiler, Control, Sandbox, SandboxOptions, Stream};
 use hb_seal::HostKey;
 use hb_types::{
@@ -75,6 +75,7 @@ pub struct Script {
     pub max_frame_bytes: usize,
     pub segment_bytes: u64,
     pub snapshot_every_bytes: u64,
+    pub archive: ArchiveOptions,
 }
 
 impl Script {
@@ -90,6 +91,7 @@ impl Script {
             max_frame_bytes: 24 << 10,
             segment_bytes: 44 << 10,
             snapshot_every_bytes: 14 << 10,
+            archive: ArchiveOptions::default(),
         }
     }
 
@@ -105,6 +107,7 @@ impl Script {
             max_frame_bytes: 96 << 10,
             segment_bytes: 128 << 10,
             snapshot_every_bytes: 40 << 10,
+            archive: ArchiveOptions::default(),
         }
     }
 
@@ -123,6 +126,7 @@ impl Script {
             max_frame_bytes: 96 << 10,
             segment_bytes: 128 << 10,
             snapshot_every_bytes: 40 << 10,
+            archive: ArchiveOptions::default(),
         }
     }
 
@@ -174,6 +178,7 @@ pub fn open(disk: &Arc<dyn Storage>, script: &Script) -> Result<Host, OpenHostEr
         ceilings: Limits::ceilings(),
         log: script.log(),
         snapshot_every_bytes: script.snapshot_every_bytes,
+        archive: script.archive,
     })
 }
 

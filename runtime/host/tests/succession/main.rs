@@ -3,5 +3,6 @@
 
 mod forks;
 mod proof;
+mod pruning;
 mod retries;
 mod world;

@@ -77,6 +77,27 @@ fn a_fork_and_a_fork_of_a_fork_verify_whole_and_by_checkpoints() {
 }
 
 #[test]
+fn a_fork_verifies_after_its_source_was_removed() {
+    let world = World::new();
+    let (fork, again) = forked(&world);
+    let source = world.host.with_ledger(|ledger| ledger.by_id("source").unwrap().number());
+    let report = world.host.forget(&[source, fork.number]).unwrap();
+    assert_eq!(report.forgotten, [source, fork.number]);
+    let world = world.reopened();
+    world.assert_healthy();
+    for by_checkpoints in [false, true] {
+        let control = Control::default();
+        let verdict =
+            verify(&world, &again.spec, &expected(&again), by_checkpoints, &control).unwrap();
+        assert!(verdict.is_same(), "{verdict:?}");
+    }
+    // And a job that goes on from what is left runs without them.
+    let spec = world.host.fork_spec(again.number, None, |_| {}).unwrap();
+    let last = world.ended("last", spec);
+    assert_eq!(world.left(&last), world.left(&again));
+}
+
+#[test]
 fn what_was_not_so_is_found_in_a_fork_as_in_every_job() {
     let world = World::new();
     let (fork, _) = forked(&world);

@@ -10,7 +10,7 @@ use std::{
 
 use hb_disk::RealDisk;
 use hb_guests::Guest;
-use hb_host::{Ground, Host, Notice, Observer, Orders, Submission};
+use hb_host::{ArchiveOptions, Ground, Host, Notice, Observer, Orders, Submission};
 use hb_sandbox::{Compiler, Control, Sandbox, SandboxOptions, Stream};
 use hb_seal::HostKey;
 use hb_types::{
@@ -38,7 +38,7 @@ pub fn sandbox() -> Arc<Sandbox> {
     Arc::clone(SANDBOX.get_or_init(open))
 }
 
-fn open(root: &Path) -> Arc<Host> {
+fn open(root: &Path, archive: ArchiveOptions) -> Arc<Host> {
     let host = Host::open_on(Ground {
         disk: Arc::new(RealDisk::open(root).unwrap()),
         lock: None,
@@ -48,6 +48,7 @@ fn open(root: &Path) -> Arc<Host> {
         ceilings: Limits::ceilings(),
         log: hb_wal::Options::default(),
         snapshot_every_bytes: hb_host::SNAPSHOT_EVERY_BYTES,
+        archive,
     });
     Arc::new(host.unwrap())
 }
@@ -55,6 +56,7 @@ fn open(root: &Path) -> Arc<Host> {
 /// A host and its directory.
 pub struct World {
     directory: tempfile::TempDir,
+    archive: ArchiveOptions,
     pub host: Arc<Host>,
 }
 
@@ -69,9 +71,13 @@ pub struct Left {
 
 impl World {
     pub fn new() -> Self {
+        Self::that_archives(ArchiveOptions::default())
+    }
+
+    pub fn that_archives(archive: ArchiveOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let host = open(directory.path());
-        Self { directory, host }
+        let host = open(directory.path(), archive);
+        Self { directory, archive, host }
     }
 
     pub fn root(&self) -> &Path {
@@ -80,10 +86,10 @@ impl World {
 
     /// Closes the host and opens it again.
     pub fn reopened(self) -> Self {
-        let Self { directory, host } = self;
+        let Self { directory, archive, host } = self;
         drop(host);
-        let host = open(directory.path());
-        Self { directory, host }
+        let host = open(directory.path(), archive);
+        Self { directory, archive, host }
     }
 
     pub fn component(&self, guest: Guest) -> BlobRef {
@@ -163,6 +169,8 @@ impl World {
 
     /// The ledger is whole, and the blobs are those that it refers to.
     pub fn assert_healthy(&self) {
+        // What could not be removed while another thread held it.
+        self.host.tidy();
         let report = hb_host::care::check(self.root()).unwrap();
         assert!(report.is_healthy(), "{:?} {:?}", report.missing, report.blobs.findings);
         let view = hb_host::LedgerView::open(self.root()).unwrap();

@@ -37,7 +37,7 @@ impl Place {
     }
 }
 
-/// Numbers that look random and follow from a seed (SplitMix64).
+/// Numbers that look random and follow from a seed (`SplitMix64`).
 pub struct Random(pub u64);
 
 impl Random {
@@ -201,7 +201,7 @@ const OUTCOMES: [&str; 4] = ["exit 0", "exit 1", "trap unreachable", "cancelled"
 
 /// A name of a few parts.
 fn id(random: &mut Random) -> String {
-    (0..1 + random.below(4)).map(|_| random.pick(&ID_PARTS)).collect()
+    (0..=random.below(4)).map(|_| random.pick(&ID_PARTS)).collect()
 }
 
 /// A digest with few different heads and few different tails.
@@ -249,15 +249,18 @@ pub fn any_job(random: &mut Random, number: u64, last: Lsn) -> JobRow {
 /// A filter of one to three conditions.
 pub fn any_filter(random: &mut Random) -> Filter {
     let mut filter = Filter::default();
-    for _ in 0..1 + random.below(3) {
+    for _ in 0..=random.below(3) {
         match random.below(10) {
             0 => {
-                filter.phases = (0..1 + random.below(3)).map(|_| random.pick(&Phase::ALL)).collect()
+                filter.phases = (0..=random.below(3)).map(|_| random.pick(&Phase::ALL)).collect();
             }
             1 => filter.phases = [Phase::Sealed].into(),
             2 => {
-                filter.id =
-                    Some(IdMatch::Prefix(if random.one_in(5) { String::new() } else { id(random) }))
+                filter.id = Some(IdMatch::Prefix(if random.one_in(5) {
+                    String::new()
+                } else {
+                    id(random)
+                }));
             }
             3 => {
                 let part = id(random);

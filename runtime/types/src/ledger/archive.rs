@@ -44,6 +44,10 @@ pub struct ArchivedJob {
     pub reproducible: bool,
     /// When it ended.
     pub ended_ns: u64,
+    /// Bytes that are kept because of what it printed and left, about.
+    pub kept_bytes: u64,
+    /// Whether its labels say that it is to be kept.
+    pub is_kept: bool,
     /// Its hash.
     pub job_hash: Digest,
     id_key: Key,
@@ -108,6 +112,8 @@ impl Archive {
                 phase: job.state.phase,
                 reproducible: conclusion.is_some_and(|conclusion| conclusion.reproducible),
                 ended_ns: conclusion.map_or(0, |conclusion| conclusion.at_ns),
+                kept_bytes: job.kept_bytes(),
+                is_kept: job.spec.is_kept(),
                 job_hash: job.job_hash,
                 id_key: id_key(&job.job_id),
             };
