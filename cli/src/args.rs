@@ -1,21 +1,23 @@
 //! What can be typed.
 //!
-//! Owns the command line's grammar and nothing of its meaning. Limits come from the one table of
-//! limits, so that a new limit has its flag at once.
+//! Owns the command line's grammar and nothing of its meaning. What describes a job is in
+//! `job_flags.rs`, what needs a host in `remote/args.rs`.
 
 use std::path::PathBuf;
 
 use crate::{
+    job_flags::{JobFlags, parse_pair},
+    remote::args::{
+        CancelArgs, EventsArgs, ForkArgs, HoldArgs, PruneArgs, RetryArgs, ScheduleVerb, SubmitArgs,
+        WaitArgs,
+    },
     serve::ServeArgs,
     settings::ConfigVerb,
     shell::{CompletionsArgs, ManArgs},
     token::TokenVerb,
 };
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
-use hb_types::{
-    limits::{Amount, Limit, Limits, Unit},
-    units::{parse_count, parse_duration_ms, parse_size},
-};
+use clap::{Args, Parser, Subcommand};
+use hb_types::units::{parse_duration_ms, parse_time_ns};
 
 /// Run a computation so that it cannot be lost and can be proven.
 #[derive(Debug, Parser)]
@@ -28,6 +30,22 @@ pub struct Cli {
     /// Read this configuration file and no other [env: `HB_CONFIG`] [default: see `hb config path`].
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Use the host at this address [default: the one that serves the data directory].
+    #[arg(long, global = true, env = "HB_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// What the host knows you by; @FILE reads it from a file.
+    #[arg(
+        id = "host_token",
+        long = "token",
+        global = true,
+        env = "HB_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN|@FILE"
+    )]
+    pub token: Option<String>,
+    /// Trust the host by the certificates in this PEM file and no others.
+    #[arg(long, global = true, env = "HB_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Say what went well and what went wrong as JSON.
     #[arg(long, global = true)]
     pub json: bool,
@@ -52,16 +70,44 @@ pub enum Verb {
     Token(TokenVerb),
     /// Run a sealed job again and compare: exit 0 same, 1 different, 2 could not be checked.
     Verify(VerifyArgs),
+    /// Give a job to a host; the host runs it, whatever becomes of this command.
+    Submit(Box<SubmitArgs>),
+    /// Wait for a job to end, and exit as it did.
+    Wait(WaitArgs),
+    /// Cancel a job for good.
+    Cancel(CancelArgs),
+    /// Put a job on hold: it stops at its next checkpoint and goes on when it is released.
+    Hold(HoldArgs),
+    /// Let a job that is on hold go on.
+    Release(CancelArgs),
+    /// Run a job that failed or was cancelled again, as a new job.
+    Retry(Box<RetryArgs>),
+    /// Go on from a checkpoint of a job with something changed, as a new job.
+    Fork(Box<ForkArgs>),
+    /// Say why a job is not running.
+    Why(JobArg),
+    /// Tell what happens to all jobs, as it happens.
+    Events(EventsArgs),
+    /// Show how the host is: what runs, what waits, what of the machine is in use.
+    Status,
+    /// Start no more jobs; those that run go on.
+    Pause,
+    /// Start jobs again.
+    Resume,
+    /// Submit jobs again and again.
+    #[command(subcommand)]
+    Schedule(ScheduleVerb),
+    /// Remove jobs that are over, by age, number or size.
+    Prune(PruneArgs),
     /// List jobs.
     #[command(alias = "ls")]
     Jobs(JobsArgs),
     /// Show everything that is known of a job.
-    #[command(alias = "status")]
     Show(JobArg),
     /// Print what a job has durably printed.
     Logs(LogsArgs),
     /// Tell a job's life: attempts, checkpoints, crashes, outcome.
-    Trace(JobArg),
+    Trace(TraceArgs),
     /// List what a job left below /out, or write it to a directory.
     Artifacts(ArtifactsArgs),
     /// Print a job's signed seal: a DSSE envelope around an in-toto statement.
@@ -90,62 +136,20 @@ pub enum Verb {
 pub struct RunArgs {
     /// A component, a preview-1 core module, or either as text (.wat).
     pub module: PathBuf,
-    /// Arguments for the job.
-    #[arg(last = true)]
-    pub arguments: Vec<String>,
-    /// Give the job a file, as /in/NAME.
-    #[arg(long, short, value_name = "NAME=FILE", value_parser = parse_pair)]
-    pub input: Vec<(String, String)>,
-    /// Give the job this on standard input; - takes hb's own, to its end.
-    #[arg(long, value_name = "FILE")]
-    pub stdin: Option<PathBuf>,
-    /// Set an environment variable.
-    #[arg(long, short, value_name = "NAME=VALUE", value_parser = parse_pair)]
-    pub env: Vec<(String, String)>,
-    /// The program's own name, as it sees it [default: the file's name].
-    #[arg(long, value_name = "NAME")]
-    pub argv0: Option<String>,
-    /// Name the job; a job with a name is a job of its own.
-    #[arg(long, value_name = "NAME")]
-    pub job_id: Option<String>,
-    /// Attach a remark.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
-    pub label: Vec<(String, String)>,
+    #[command(flatten)]
+    pub job: JobFlags,
     /// Run even if the answer is in the ledger.
     #[arg(long)]
     pub rerun: bool,
     /// Print the job's control characters as they are, also on a terminal.
     #[arg(long)]
     pub raw: bool,
-    /// Where the random streams start.
-    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
-    pub seed: u64,
-    /// Where the job's clocks start.
-    #[arg(long, default_value = "2000-01-01T00:00:00Z", value_name = "RFC3339")]
-    pub start_time: humantime::Timestamp,
-    /// Time between checkpoints, for jobs that ask whether one is due.
-    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = parse_duration_ms)]
-    pub checkpoint_every: u64,
-    /// Steps between checkpoints, instead of a time.
-    #[arg(long, value_name = "STEPS", conflicts_with = "checkpoint_every")]
-    pub checkpoint_steps: Option<u64>,
-    /// Never tell the job that a checkpoint is due.
-    #[arg(long, conflicts_with_all = ["checkpoint_every", "checkpoint_steps"])]
-    pub no_checkpoints: bool,
-    /// Crashes without a new checkpoint after which the job is set aside as poisoned.
-    #[arg(long, default_value_t = 1000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_crashes: u32,
-    /// Options as `wasmtime run` knows them: fuel=N, timeout=T, max-memory-size=N, max-wasm-stack=N.
-    #[arg(short = 'W', long = "wasm", value_name = "KEY=VALUE", value_parser = parse_pair)]
-    pub wasm: Vec<(String, String)>,
     /// Not available: a job sees only its inputs.
     #[arg(long, hide = true, value_name = "DIR")]
     pub dir: Option<String>,
     /// Not available: a job is run from its beginning.
     #[arg(long, hide = true, value_name = "FUNCTION")]
     pub invoke: Option<String>,
-    #[command(flatten)]
-    pub limits: LimitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -168,6 +172,24 @@ pub struct JobsArgs {
         "RECEIVED", "SCHEDULED", "RUNNING", "COMPLETED", "SEALED", "FAILED", "CANCELLED",
     ])]
     pub state: Option<String>,
+    /// Only jobs with this label; more than one must all be there.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
+    pub label: Vec<(String, String)>,
+    /// Only jobs of this queue.
+    #[arg(long, value_name = "NAME")]
+    pub queue: Option<String>,
+    /// Only jobs whose program has this name.
+    #[arg(long, value_name = "NAME")]
+    pub program: Option<String>,
+    /// Only jobs whose names begin like this.
+    #[arg(long, value_name = "PREFIX")]
+    pub id: Option<String>,
+    /// Only jobs that were received at this time or later.
+    #[arg(long, value_name = "RFC3339", value_parser = parse_time_ns)]
+    pub since: Option<u64>,
+    /// Only jobs that were received before this time.
+    #[arg(long, value_name = "RFC3339", value_parser = parse_time_ns)]
+    pub until: Option<u64>,
     /// At most this many, the newest.
     #[arg(long, short = 'n', default_value_t = 100, value_name = "COUNT")]
     pub limit: usize,
@@ -180,9 +202,33 @@ pub struct JobArg {
 }
 
 #[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// A job id, or the beginning of a job hash or seal.
+    pub job: String,
+    /// Go on telling until the job is over; needs a host.
+    #[arg(long, short)]
+    pub follow: bool,
+    #[command(flatten)]
+    pub patience: PatienceArgs,
+}
+
+/// How long a host that is away is waited for.
+#[derive(Debug, Args)]
+pub struct PatienceArgs {
+    /// While following: how long to wait for a host that is away.
+    #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = parse_duration_ms)]
+    pub patience: u64,
+}
+
+#[derive(Debug, Args)]
 pub struct LogsArgs {
     /// A job id, or the beginning of a job hash or seal.
     pub job: String,
+    /// Go on printing until the job is over; needs a host.
+    #[arg(long, short)]
+    pub follow: bool,
+    #[command(flatten)]
+    pub patience: PatienceArgs,
     /// Standard error instead of standard output.
     #[arg(long)]
     pub stderr: bool,
@@ -217,94 +263,11 @@ pub struct RepairArgs {
     pub to: u64,
 }
 
-/// One flag for each limit.
-#[derive(Debug, Default, Clone)]
-pub struct LimitArgs(pub Vec<(Limit, u64)>);
-
-impl FromArgMatches for LimitArgs {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut limits = Self::default();
-        limits.update_from_arg_matches(matches)?;
-        Ok(limits)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        for limit in Limit::ALL {
-            if let Some(value) = matches.get_one::<u64>(limit.spec().name) {
-                self.0.push((*limit, *value));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Args for LimitArgs {
-    fn augment_args(command: Command) -> Command {
-        Limit::ALL.iter().fold(command, |command, limit| command.arg(limit_arg(*limit)))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-fn limit_arg(limit: Limit) -> Arg {
-    let spec = limit.spec();
-    let default = if spec.default == u64::MAX {
-        "none".to_owned()
-    } else {
-        Amount(spec.default, spec.unit).to_string()
-    };
-    let long = spec.flag.trim_start_matches('-');
-    let arg = Arg::new(spec.name)
-        .long(long)
-        .help(format!("Most {} [default: {default}]", spec.what))
-        .help_heading("Limits");
-    match spec.unit {
-        Unit::Bytes => arg.value_name("SIZE").value_parser(parse_size),
-        Unit::Milliseconds => arg.value_name("DURATION").value_parser(parse_duration_ms),
-        Unit::Fuel | Unit::Count => arg.value_name("COUNT").value_parser(parse_count),
-    }
-}
-
-/// `NAME=VALUE`.
-fn parse_pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("expected NAME=VALUE".to_owned()),
-    }
-}
-
-/// The limits that the flags and the `-W` options ask for.
-pub fn limits(args: &RunArgs) -> Result<Limits, String> {
-    let mut limits = Limits::default();
-    for (key, value) in &args.wasm {
-        let (limit, value) = match key.as_str() {
-            "fuel" => (Limit::Fuel, parse_count(value)),
-            "timeout" => (Limit::Deadline, parse_duration_ms(value)),
-            "max-memory-size" => (Limit::Memory, parse_size(value)),
-            "max-wasm-stack" => (Limit::Stack, parse_size(value)),
-            "max-table-elements" => (Limit::TableElements, parse_count(value)),
-            "max-instances" => (Limit::Instances, parse_count(value)),
-            _ => {
-                return Err(format!(
-                    "-W {key} is not known: hb fixes how a component is compiled and knows fuel, timeout, \
-                     max-memory-size, max-wasm-stack, max-table-elements and max-instances"
-                ));
-            }
-        };
-        limits.set(limit, value.map_err(|error| format!("-W {key}: {error}"))?);
-    }
-    for (limit, value) in &args.limits.0 {
-        limits.set(*limit, *value);
-    }
-    Ok(limits)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use clap::CommandFactory;
+    use hb_types::limits::{Limit, Unit};
 
     use super::*;
 
@@ -324,7 +287,7 @@ mod tests {
             };
             let cli = Cli::try_parse_from(["hb", "run", flag, text, "m.wasm"]).unwrap();
             let Verb::Run(args) = cli.command else { panic!("run expected") };
-            assert_eq!(limits(&args).unwrap().get(*limit), value, "{flag}");
+            assert_eq!(args.job.limits().unwrap().get(*limit), value, "{flag}");
         }
     }
 
@@ -344,8 +307,8 @@ mod tests {
         ])
         .unwrap();
         let Verb::Run(args) = cli.command else { panic!("run expected") };
-        let limits = limits(&args).unwrap();
+        let limits = args.job.limits().unwrap();
         assert_eq!((limits.fuel, limits.deadline_ms), (10, 2000));
-        assert_eq!(args.arguments, ["-k", "21"]);
+        assert_eq!(args.job.arguments, ["-k", "21"]);
     }
 }

@@ -1,5 +1,6 @@
 //! From an error to one line and an exit code.
 
+use hb_client::{ClientError, OptionsError};
 use hb_host::{AddError, OpenHostError, RunError, SubmitError, VerifyError, care::CareError};
 use hb_sandbox::PrepareError;
 use hb_types::{exit, text::printable};
@@ -27,9 +28,15 @@ pub enum Failure {
 pub fn tell(error: &anyhow::Error, json: bool) {
     let text = line(error);
     if json {
-        let problem = serde_json::json!({
+        let mut problem = serde_json::json!({
             "title": "hb failed", "detail": text, "exit_code": exit_code(error),
         });
+        // What the host said of it, in its own words.
+        let said = error.chain().find_map(|cause| cause.downcast_ref::<ClientError>());
+        if let Some(said) = said.and_then(ClientError::problem) {
+            problem["code"] = said.code.as_str().into();
+            problem["status"] = said.status.into();
+        }
         format::tell(&problem.to_string());
     } else {
         format::tell(&format!("hb: error: {text}"));
@@ -83,6 +90,17 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
                 Failure::NotFound(_) => exit::NOT_FOUND,
                 Failure::NotRunnable(_) => exit::NOT_RUNNABLE,
             };
+        }
+        if let Some(problem) = cause.downcast_ref().and_then(ClientError::problem) {
+            return match (problem.code.as_str(), problem.status) {
+                ("component-refused", _) => exit::NOT_RUNNABLE,
+                (_, 404) => exit::NOT_FOUND,
+                (_, 400 | 409 | 422) => exit::USAGE,
+                _ => exit::HOST_FAILED,
+            };
+        }
+        if cause.is::<OptionsError>() {
+            return exit::USAGE;
         }
         if cause.is::<VerifyError>() || cause.is::<hb_config::ConfigError>() {
             return exit::USAGE;

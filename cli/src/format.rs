@@ -74,7 +74,7 @@ pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
 
 /// JSON leaves characters as they are that steer a terminal or turn the reading order; they stand
 /// only inside strings, where an escape means the same.
-fn escape_unsafe(json: &str) -> String {
+pub fn escape_unsafe(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {
         if character != '\n' && is_unsafe(character) {

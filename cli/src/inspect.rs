@@ -95,16 +95,13 @@ pub fn jobs(invocation: &Invocation<'_>, args: &JobsArgs) -> anyhow::Result<u8> 
         Err(error) if crate::failure::exit_code(&error) == exit::NOT_FOUND => None,
         Err(error) => return Err(error),
     };
-    let wanted = args.state.as_ref().map(|state| state.to_ascii_uppercase());
     let mut jobs: Vec<Job> = Vec::new();
     if let Some(view) = &view {
         for number in view.numbers() {
             if jobs.len() >= args.limit {
                 break;
             }
-            let is_wanted =
-                |job: &Job| wanted.as_ref().is_none_or(|state| job.state.phase.name() == state);
-            jobs.extend(view.load(number)?.filter(is_wanted));
+            jobs.extend(view.load(number)?.filter(|job| is_wanted(job, args)));
         }
     }
     if invocation.cli.json {
@@ -131,6 +128,18 @@ pub fn jobs(invocation: &Invocation<'_>, args: &JobsArgs) -> anyhow::Result<u8> 
     }
     format::print(&table.to_string())?;
     Ok(exit::OK)
+}
+
+fn is_wanted(job: &Job, args: &JobsArgs) -> bool {
+    let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|w| w == found);
+    let state = args.state.as_ref().map(|state| state.to_ascii_uppercase());
+    is(&state, job.state.phase.name())
+        && is(&args.queue, &job.terms.queue)
+        && is(&args.program, job.spec.arguments.first().map_or("", String::as_str))
+        && args.id.as_ref().is_none_or(|prefix| job.job_id.starts_with(prefix))
+        && args.since.is_none_or(|since| job.received_ns >= since)
+        && args.until.is_none_or(|until| job.received_ns < until)
+        && args.label.iter().all(|(name, value)| job.spec.labels.get(name) == Some(value))
 }
 
 /// Shows one job.

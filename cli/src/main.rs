@@ -4,11 +4,14 @@
 //! nothing about jobs.
 
 mod args;
+mod console;
 mod doctor;
 mod failure;
 mod format;
 mod inspect;
+mod job_flags;
 mod ledger;
+mod remote;
 mod run;
 mod serve;
 mod settings;
@@ -66,16 +69,56 @@ fn dispatch(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
         Verb::Serve(_) => serve::serve(invocation),
         Verb::Token(verb) => token::token(invocation, verb),
         Verb::Verify(args) => verify::verify(invocation, args),
-        Verb::Jobs(args) => inspect::jobs(invocation, args),
-        Verb::Show(args) => inspect::show(invocation, &args.job),
-        Verb::Logs(args) => inspect::logs(invocation, args),
-        Verb::Trace(args) => inspect::trace(invocation, &args.job),
-        Verb::Artifacts(args) => inspect::artifacts(invocation, args),
-        Verb::Seal(args) => inspect::seal(invocation, &args.job),
         Verb::Ledger(verb) => ledger::ledger(invocation, verb),
-        Verb::Config(_) | Verb::Doctor | Verb::Completions(_) | Verb::Man(_) => {
-            unreachable!("these are answered before the configuration is read")
-        }
+        Verb::Jobs(_)
+        | Verb::Show(_)
+        | Verb::Logs(_)
+        | Verb::Trace(_)
+        | Verb::Artifacts(_)
+        | Verb::Seal(_) => read(invocation),
+        _ => ask(invocation),
+    }
+}
+
+/// What can be read from the ledger here, and from a host where one is named. What goes on while it is
+/// read needs a host in any case.
+fn read(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
+    let remote = remote::is_named(invocation);
+    match &invocation.cli.command {
+        Verb::Jobs(args) if remote => remote::jobs(invocation, args),
+        Verb::Jobs(args) => inspect::jobs(invocation, args),
+        Verb::Show(args) if remote => remote::show(invocation, &args.job),
+        Verb::Show(args) => inspect::show(invocation, &args.job),
+        Verb::Logs(args) if remote || args.follow => remote::logs(invocation, args),
+        Verb::Logs(args) => inspect::logs(invocation, args),
+        Verb::Trace(args) if remote || args.follow => remote::trace(invocation, args),
+        Verb::Trace(args) => inspect::trace(invocation, &args.job),
+        Verb::Artifacts(args) if remote => remote::artifacts(invocation, args),
+        Verb::Artifacts(args) => inspect::artifacts(invocation, args),
+        Verb::Seal(args) if remote => remote::seal(invocation, &args.job),
+        Verb::Seal(args) => inspect::seal(invocation, &args.job),
+        _ => unreachable!("only reading verbs come here"),
+    }
+}
+
+/// What only a host can do.
+fn ask(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
+    match &invocation.cli.command {
+        Verb::Submit(args) => remote::submit(invocation, args),
+        Verb::Wait(args) => remote::wait(invocation, args),
+        Verb::Cancel(args) => remote::cancel(invocation, args),
+        Verb::Hold(args) => remote::hold(invocation, args),
+        Verb::Release(args) => remote::release(invocation, args),
+        Verb::Retry(args) => remote::retry(invocation, args),
+        Verb::Fork(args) => remote::fork(invocation, args),
+        Verb::Why(args) => remote::why(invocation, &args.job),
+        Verb::Events(args) => remote::events(invocation, args),
+        Verb::Status => remote::status(invocation),
+        Verb::Pause => remote::pause(invocation),
+        Verb::Resume => remote::resume(invocation),
+        Verb::Schedule(verb) => remote::schedule(invocation, verb),
+        Verb::Prune(args) => remote::prune(invocation, args),
+        _ => unreachable!("the others are answered before"),
     }
 }
 

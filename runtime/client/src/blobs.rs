@@ -11,7 +11,6 @@ use std::{
     thread,
 };
 
-use hb_api::job::BlobView;
 use hb_types::Digest;
 use ureq::http::{HeaderName, Method, StatusCode};
 
@@ -61,6 +60,7 @@ impl Client {
         let mut uploaded = Uploaded { digest, len_bytes, sent_bytes: 0 };
         let mut tries = Tries::new(self.patience);
         let mut reached = 0;
+        let mut takes_no_pieces = false;
         loop {
             let offset = match self.look(digest)? {
                 Here::All => {
@@ -78,14 +78,31 @@ impl Client {
                 reached = offset;
             }
             tell(offset, len_bytes);
-            let error = match self.append_from(source, offset, &mut uploaded, tell) {
+            // What is short goes whole: there is little to take up again.
+            let whole = takes_no_pieces || (offset == 0 && len_bytes <= PIECE_BYTES as u64);
+            let sent = if whole {
+                self.send_whole(source, &mut uploaded, tell)
+            } else {
+                self.append_from(source, offset, &mut uploaded, tell)
+            };
+            let error = match sent {
                 Ok(()) => return Ok(uploaded),
                 Err(error) => error,
             };
+            if !whole && error.is("method-not-allowed") {
+                takes_no_pieces = true;
+                continue;
+            }
             // Where the connection broke, or somebody else uploads the same, the host says how far
             // it is.
-            let is_passing =
-                matches!(error, ClientError::Broken { .. }) || error.is("upload-offset-mismatch");
+            let is_passing = match &error {
+                ClientError::Broken { .. } | ClientError::Unreachable { .. } => true,
+                ClientError::Refused(problem) => {
+                    matches!(problem.status, 429 | 502 | 503 | 504)
+                        || problem.code == "upload-offset-mismatch"
+                }
+                _ => false,
+            };
             match tries.next_pause(None).filter(|_| is_passing) {
                 Some(pause) => thread::sleep(pause),
                 None => return Err(error),
@@ -96,13 +113,6 @@ impl Client {
     /// Whether the host has a blob, all of it.
     pub fn has_blob(&self, digest: Digest) -> Result<bool, ClientError> {
         Ok(self.look(digest)? == Here::All)
-    }
-
-    /// Brings bytes that are in memory to the host in one request.
-    pub fn put_blob(&self, bytes: &[u8]) -> Result<BlobView, ClientError> {
-        let mut call = Call::new(Method::PUT, path(Digest::of(bytes)));
-        call.body = Some(bytes);
-        self.fetch(&call)
     }
 
     fn look(&self, digest: Digest) -> Result<Here, ClientError> {
@@ -123,6 +133,22 @@ impl Client {
         }
         let offset = header_text(&response, UPLOAD_OFFSET);
         Ok(Here::First(offset.and_then(|text| text.trim().parse().ok()).unwrap_or(0)))
+    }
+
+    /// Sends everything in one request.
+    fn send_whole(
+        &self,
+        source: &mut dyn Source,
+        uploaded: &mut Uploaded,
+        tell: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), ClientError> {
+        source.rewind().map_err(ClientError::Source)?;
+        let mut told = Told { source, done: 0, of: uploaded.len_bytes, tell };
+        let path = path(uploaded.digest);
+        self.put_stream(&path, &mut told, uploaded.len_bytes)?;
+        uploaded.sent_bytes += uploaded.len_bytes;
+        tell(uploaded.len_bytes, uploaded.len_bytes);
+        Ok(())
     }
 
     /// Sends everything from `offset` on.
@@ -155,6 +181,31 @@ impl Client {
                 return Ok(());
             }
         }
+    }
+}
+
+/// A file that tells how far it was read, and is no longer than it was.
+struct Told<'a> {
+    source: &'a mut dyn Source,
+    done: u64,
+    of: u64,
+    tell: &'a mut dyn FnMut(u64, u64),
+}
+
+impl Read for Told<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.of - self.done).unwrap_or(usize::MAX);
+        let most = left.min(buffer.len());
+        let count = self.source.read(&mut buffer[..most])?;
+        if count == 0 && most > 0 {
+            // The host would wait for bytes that do not come.
+            return Err(io::Error::other("the file became shorter while it was sent"));
+        }
+        self.done += count as u64;
+        if count > 0 {
+            (self.tell)(self.done, self.of);
+        }
+        Ok(count)
     }
 }
 

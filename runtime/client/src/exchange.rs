@@ -8,7 +8,7 @@ use std::{io::Read, thread, time::Duration};
 use serde::de::DeserializeOwned;
 use ureq::{
     Body, SendBody,
-    http::{HeaderName, Method, Request, Response, StatusCode, header},
+    http::{HeaderName, Method, Request, Response, StatusCode, header, request},
 };
 
 use crate::{
@@ -104,7 +104,16 @@ impl Client {
 
     /// Sends a request once.
     pub(crate) fn try_once(&self, call: &Call<'_>, also: &[StatusCode]) -> Tried {
-        let mut response = match self.exchange(call) {
+        self.judge(call, self.exchange(call), also)
+    }
+
+    fn judge(
+        &self,
+        call: &Call<'_>,
+        sent: Result<Response<Body>, ureq::Error>,
+        also: &[StatusCode],
+    ) -> Tried {
+        let mut response = match sent {
             Ok(response) => response,
             Err(error) => return self.without_answer(call, error),
         };
@@ -122,7 +131,7 @@ impl Client {
         }
     }
 
-    fn exchange(&self, call: &Call<'_>) -> Result<Response<Body>, ureq::Error> {
+    fn request(&self, call: &Call<'_>) -> request::Builder {
         let mut request = Request::builder()
             .method(call.method.clone())
             .uri(format!("{}{}", self.server, call.path));
@@ -135,6 +144,11 @@ impl Client {
         if let Some(traceparent) = &self.traceparent {
             request = request.header("traceparent", traceparent);
         }
+        request
+    }
+
+    fn exchange(&self, call: &Call<'_>) -> Result<Response<Body>, ureq::Error> {
+        let request = self.request(call);
         match call.body {
             Some(body) => {
                 let length = body.len();
@@ -144,6 +158,27 @@ impl Client {
             }
             None if call.method == Method::POST => self.run(request.body(&[][..])?),
             None => self.run(request.body(())?),
+        }
+    }
+
+    /// Sends a body of this length in one request, once: whoever reads it knows how to begin again.
+    pub(crate) fn put_stream(
+        &self,
+        path: &str,
+        body: &mut dyn Read,
+        len_bytes: u64,
+    ) -> Result<(), ClientError> {
+        let call = Call::new(Method::PUT, path).once();
+        let sent = self
+            .request(&call)
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .header(header::CONTENT_LENGTH, len_bytes)
+            .body(SendBody::from_reader(body))
+            .map_err(ureq::Error::from)
+            .and_then(|request| self.run(request));
+        match self.judge(&call, sent, &[]) {
+            Tried::Answered(_) => Ok(()),
+            Tried::Passing { error, .. } | Tried::Final(error) => Err(error),
         }
     }
 

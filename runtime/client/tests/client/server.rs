@@ -36,7 +36,7 @@ impl Request {
         let mut request = Self::default();
         let mut line = String::new();
         stream.read_line(&mut line).unwrap();
-        request.line = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
+        line.trim_end().trim_end_matches(" HTTP/1.1").clone_into(&mut request.line);
         loop {
             let mut line = String::new();
             stream.read_line(&mut line).unwrap();

@@ -52,10 +52,35 @@ fn only_what_is_missing_is_sent() {
 }
 
 #[test]
-fn nothing_at_all_is_a_blob_too() {
-    let server = Server::start(vec![here(0), answer(201, "", "{}")]);
-    upload(&server, b"").unwrap();
-    assert_eq!(sent(&server.requests()[1]), ("PATCH", Some("0"), Some("?1"), &b""[..]));
+fn what_is_short_goes_whole_and_nothing_at_all_is_a_blob_too() {
+    for bytes in [&b""[..], b"abc"] {
+        let server = Server::start(vec![
+            here(0),
+            Step::BreakAfter(0),
+            here(0),
+            problem(503, "", "draining", ""),
+            here(0),
+            answer(201, "", "{}"),
+        ]);
+        upload(&server, bytes).unwrap();
+        assert_eq!(sent(&server.requests()[5]), ("PUT", None, None, bytes));
+    }
+}
+
+#[test]
+fn a_host_that_takes_no_pieces_is_sent_the_whole() {
+    let bytes = vec![7; PIECE_BYTES + 1];
+    let server = Server::start(vec![
+        here(0),
+        problem(405, "", "method-not-allowed", ""),
+        here(0),
+        answer(201, "", "{}"),
+    ]);
+    let mut source = Cursor::new(&bytes);
+    let uploaded = server.client().upload(&mut source, &mut |_, _| ()).unwrap();
+    assert_eq!(uploaded.len_bytes, bytes.len() as u64);
+    let requests = server.requests();
+    assert_eq!(sent(&requests[3]), ("PUT", None, None, &bytes[..]));
 }
 
 #[test]
@@ -87,7 +112,7 @@ fn a_large_file_goes_in_pieces_and_goes_on_where_the_connection_broke() {
 #[test]
 fn where_somebody_else_sends_the_same_the_host_says_how_far_it_is() {
     let server = Server::start(vec![
-        here(0),
+        here(1),
         problem(409, "", "upload-offset-mismatch", r#", "offset": 4"#),
         here(4),
         answer(201, "", "{}"),
