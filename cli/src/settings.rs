@@ -144,7 +144,7 @@ impl Log {
         }
         let result = span.in_scope(act);
         let code = result.as_ref().map_or_else(crate::failure::exit_code, |code| *code);
-        span.record("exit_code", code);
+        span.record("exit_code", i64::from(code));
         result
     }
 }

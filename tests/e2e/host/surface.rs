@@ -45,7 +45,8 @@ fn a_schedule_makes_a_job_of_each_moment_and_only_one() {
     hello.upload(address).unwrap();
     let schedule = json!({"cron": "* * * * * *", "manifest": {"component": hello.digest}});
     let body = schedule.to_string();
-    let set = request(address, "PUT", "/v1/schedules/often", JSON, body.as_bytes()).unwrap().is(200);
+    let set =
+        request(address, "PUT", "/v1/schedules/often", JSON, body.as_bytes()).unwrap().is(200);
     assert!(set.json()["next"].is_string());
     let jobs = |address| {
         let page = get(address, "/v1/jobs?q=often-at-");
@@ -63,7 +64,8 @@ fn a_schedule_makes_a_job_of_each_moment_and_only_one() {
     ids.dedup();
     assert_eq!(ids.len(), count);
     let bad = json!({"cron": "often", "manifest": {"component": hello.digest}}).to_string();
-    let refused = request(address, "PUT", "/v1/schedules/bad", JSON, bad.as_bytes()).unwrap().is(400);
+    let refused =
+        request(address, "PUT", "/v1/schedules/bad", JSON, bad.as_bytes()).unwrap().is(400);
     assert_eq!(refused.json()["code"], "invalid-manifest");
     request(address, "DELETE", "/v1/schedules/often", &[], b"").unwrap().is(204);
     request(address, "GET", "/v1/schedules/often", &[], b"").unwrap().is(404);
@@ -127,7 +129,10 @@ fn an_upload_goes_on_where_it_broke_off_also_after_a_crash() {
     let mut host = Host::spawn(&world, &[]);
     let address = host.ready();
     let wrong = patch(address, 5, "?1", rest).is(409).json();
-    assert_eq!((&wrong["code"], &wrong["offset"]), (&json!("upload-offset-mismatch"), &json!(first.len())));
+    assert_eq!(
+        (&wrong["code"], &wrong["offset"]),
+        (&json!("upload-offset-mismatch"), &json!(first.len()))
+    );
     patch(address, first.len(), "?1", rest).is(201);
     request(address, "GET", &path, &[], b"").unwrap().is(200);
     let lie = format!("/v1/blobs/{}", "ab".repeat(32));
@@ -223,7 +228,8 @@ fn what_a_host_says_of_itself_is_in_one_place_and_for_machines() {
     let page = request(address, "GET", "/docs", &[], b"").unwrap().is(200);
     let page = String::from_utf8(page.body).unwrap();
     assert!(page.contains("/v1/jobs/{job}/events") && !page.contains("<script"));
-    let legacy = json!({"job_id": "o", "image_hash": "sha256:0", "command": ["a"], "mount_spec": "a:b"});
+    let legacy =
+        json!({"job_id": "o", "image_hash": "sha256:0", "command": ["a"], "mount_spec": "a:b"});
     let refused = post_json(address, "/api/submit_job", &legacy).is(501).json();
     assert_eq!(refused["code"], "needs-container-executor");
     post(address, "/v1/jobs/c/cancel").is(409);
