@@ -59,6 +59,20 @@ pub struct DispatchOptions {
     pub adopt_trace: Option<AdoptTrace>,
 }
 
+impl DispatchOptions {
+    /// For a machine of this size; what is over is kept, and no trace is exported.
+    pub fn new(machine: Capacity, workers: usize, max_waiting: usize) -> Self {
+        Self {
+            machine,
+            workers,
+            max_waiting,
+            retention: RetentionPolicy::default(),
+            retention_every: Duration::from_hours(1),
+            adopt_trace: None,
+        }
+    }
+}
+
 /// Whether jobs are started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {

@@ -83,14 +83,7 @@ impl World {
         let bell = Arc::new(Bell::default());
         host.listen(bell.clone());
         let machine = Capacity { cpu_milli: 2000, memory_bytes: 8 << 30 };
-        let options = DispatchOptions {
-            machine,
-            workers: 8,
-            max_waiting,
-            retention: hb_host::RetentionPolicy::default(),
-            retention_every: Duration::from_hours(1),
-            adopt_trace: None,
-        };
+        let options = DispatchOptions::new(machine, 8, max_waiting);
         Self { dispatcher: Dispatcher::start(host, options).unwrap(), bell }
     }
 

@@ -177,10 +177,10 @@ mod tests {
         let mut cache = cache(directory.path());
         cache.max_bytes = 3 * (DIGEST_BYTES as u64 + 4);
         let keys = [1, 2, 3, 4].map(|number: u8| Digest::of(&[number]));
-        let long_ago = SystemTime::now() - std::time::Duration::from_secs(1000);
+        let long_ago = SystemTime::now() - Duration::from_secs(1000);
         for (key, age) in keys.iter().zip([2, 3, 1]) {
             cache.store(*key, b"code").unwrap();
-            let then = long_ago - std::time::Duration::from_secs(age);
+            let then = long_ago - Duration::from_secs(age);
             File::open(cache.path(*key)).unwrap().set_modified(then).unwrap();
         }
         cache.store(keys[3], b"code").unwrap();

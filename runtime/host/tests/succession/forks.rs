@@ -316,7 +316,7 @@ fn a_fork_reserves_the_memory_that_its_source_may_need() {
     let spec = world.host.fork_spec(source.number, None, change).unwrap();
     let start = |memory_bytes| {
         let machine = Capacity { cpu_milli: 1000, memory_bytes };
-        let options = DispatchOptions { machine, workers: 1, max_waiting: 9 };
+        let options = DispatchOptions::new(machine, 1, 9);
         Dispatcher::start(Arc::clone(&world.host), options).unwrap()
     };
     let own = submission("fork", spec.clone(), Terms::default());
