@@ -21,7 +21,8 @@ fn upload(server: &Server, bytes: &[u8]) -> Result<Uploaded, ClientError> {
         told.push(done);
         assert_eq!(of, bytes.len() as u64);
     });
-    assert!(told.is_sorted(), "{told:?}");
+    // A piece that was lost with its connection is sent again.
+    assert!(told.iter().all(|done| *done <= bytes.len() as u64), "{told:?}");
     if result.is_ok() {
         assert_eq!(told.last(), Some(&(bytes.len() as u64)));
     }

@@ -80,7 +80,7 @@ fn without_anything_the_defaults_hold() {
     assert_eq!((config.run.cpus, config.run.memory_bytes), (6, 8192 << 20));
     assert_eq!(config.run.drain, Duration::from_secs(30));
     assert_eq!(config.ceilings, hb_types::limits::Limits::ceilings());
-    assert_eq!(config.queue.dir, world.path("home/.local/share/hackbrain/queue"));
+    assert_eq!(config.queue.dir, world.path("home/.local/share/hackbrain"));
     assert_eq!(config.retention.max_jobs, None);
     assert_eq!(config.log.format, LogFormat::Text);
     assert!(loaded.settings.iter().all(|setting| setting.origin == Origin::Default));
@@ -109,7 +109,7 @@ fn each_layer_is_stronger_than_the_next() {
     world.set("HB_RUN_CPUS", "3");
     let loaded = world.load();
     assert_eq!(loaded.config.data, Path::new("from-variable"));
-    assert_eq!(loaded.config.queue.dir, Path::new("from-variable/queue"));
+    assert_eq!(loaded.config.queue.dir, Path::new("from-variable"));
     assert_eq!(loaded.config.run.cpus, 3);
     assert_eq!(origin(&loaded, "run.cpus"), "environment variable HB_RUN_CPUS");
     assert_eq!(origin(&loaded, "run.drain"), format!("{}:4:9", user.display()));
