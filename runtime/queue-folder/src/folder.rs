@@ -178,8 +178,9 @@ impl Folder {
     }
 
     fn sync(&self, part: &str) -> Result<(), FolderError> {
-        let dir = self.root.open_dir(part).map_err(self.failed("open", part))?;
-        dir.into_std_file().sync_all().map_err(self.failed("make durable", part))
+        // Opened as a file: what a `Dir` holds may be a handle that only names the directory.
+        let dir = self.root.open(part).map_err(self.failed("open", part))?;
+        dir.sync_all().map_err(self.failed("make durable", part))
     }
 }
 

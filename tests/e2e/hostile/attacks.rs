@@ -108,7 +108,11 @@ fn bodies_without_measure_are_refused() {
         };
         refused(&post(&b"[".repeat(100_000)), 400, "invalid-manifest");
         refused(&post(&b"{\"a\":".repeat(100_000)), 400, "invalid-manifest");
-        refused(&post(&[b"{\"labels\":", &b"[".repeat(100_000)[..]].concat()), 400, "invalid-manifest");
+        refused(
+            &post(&[b"{\"labels\":", &b"[".repeat(100_000)[..]].concat()),
+            400,
+            "invalid-manifest",
+        );
         refused(&post(&vec![b' '; 1024 * 1024 + 1]), 413, "too-large");
         let component = server.upload(b"no component, but a blob");
         let many = |count: usize, value: &str| -> Value {
