@@ -158,9 +158,7 @@ mod tests {
 
     #[test]
     fn a_name_that_a_guest_chose_stays_inside_its_quotes() {
-        assert_eq!(
-            disposition("a\"; x\r\n/b"),
-            "attachment; filename=\"a__ x__ _b\"".replace("x__ _", "x____").replace(" x", "_x")
-        );
+        let expected = "attachment; filename=\"a___x___b\"";
+        assert_eq!(disposition("a\"; x\r\n/b"), expected);
     }
 }
