@@ -16,6 +16,8 @@ use crate::{args::Cli, format, inspect};
 
 /// Shows a job to the person at the terminal: its output as it is, everything else on standard
 /// error.
+// Each is a flag of the command line, and they are independent.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Console {
     quiet: bool,
     json: bool,

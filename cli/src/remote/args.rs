@@ -12,6 +12,8 @@ use crate::{
     job_flags::{JobFlags, LimitArgs, parse_pair},
 };
 
+// Flags of a command line are independent of each other.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes without --wait: 0 accepted. With --wait: the job's own, as `hb run` gives it; 130 \

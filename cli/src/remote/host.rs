@@ -44,13 +44,13 @@ fn status_lines(server: &str, status: &HostStatus) -> Vec<(String, String)> {
         lines.push(("last event", format!("{} {}: {what}", event.at, event.job_id)));
     }
     let lines = lines.into_iter().map(|(name, value)| (name.to_owned(), value));
-    let states = status.jobs.iter().filter(|(_, count)| **count > 0);
-    let states = states.map(|(state, count)| (state.clone(), count.to_string()));
+    let counts = status.jobs.iter().filter(|(_, count)| **count > 0);
+    let counts = counts.map(|(state, count)| (state.clone(), count.to_string()));
     let progress = status.progress.iter().map(|(job, progress)| {
         let of = progress.total.map(|total| format!(" of {total}")).unwrap_or_default();
         ("progress".to_owned(), format!("{job}: {}{of}", progress.done))
     });
-    lines.chain(states).chain(progress).collect()
+    lines.chain(counts).chain(progress).collect()
 }
 
 fn print_lines(lines: Vec<(String, String)>) -> anyhow::Result<u8> {

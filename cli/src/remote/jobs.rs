@@ -203,7 +203,7 @@ pub fn describe(what: &EventBody) -> String {
         }
         EventBody::Checkpoint { sequence, step, digest, notes, .. } => {
             let notes: Vec<String> = notes.iter().map(|note| printable(note, 200)).collect();
-            let notes = notes.iter().map(|note| format!("; {note}")).collect::<String>();
+            let notes = notes.iter().fold(String::new(), |all, note| all + "; " + note);
             let digest = digest.get(..8).unwrap_or(digest);
             format!("checkpoint {sequence} at step {step}, {digest}…{notes}")
         }

@@ -119,21 +119,21 @@ fn an_upload_goes_on_where_it_broke_off_also_after_a_crash() {
     let blob = Blob::guest("kmer");
     let path = format!("/v1/blobs/{}", blob.digest);
     let (first, rest) = blob.bytes.split_at(blob.bytes.len() / 3);
-    let patch = |address, offset: usize, complete: &str, bytes: &[u8]| {
+    let send = |address, offset: usize, complete: &str, bytes: &[u8]| {
         let offset = offset.to_string();
         let headers = [("upload-offset", offset.as_str()), ("upload-complete", complete)];
         request(address, "PATCH", &path, &headers, bytes).unwrap()
     };
-    patch(address, 0, "?0", first).is(204);
+    send(address, 0, "?0", first).is(204);
     host.running.kill();
     let mut host = Host::spawn(&world, &[]);
     let address = host.ready();
-    let wrong = patch(address, 5, "?1", rest).is(409).json();
+    let wrong = send(address, 5, "?1", rest).is(409).json();
     assert_eq!(
         (&wrong["code"], &wrong["offset"]),
         (&json!("upload-offset-mismatch"), &json!(first.len()))
     );
-    patch(address, first.len(), "?1", rest).is(201);
+    send(address, first.len(), "?1", rest).is(201);
     request(address, "GET", &path, &[], b"").unwrap().is(200);
     let lie = format!("/v1/blobs/{}", "ab".repeat(32));
     let refused = request(address, "PUT", &lie, &[], b"other bytes").unwrap().is(422);

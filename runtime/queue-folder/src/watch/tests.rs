@@ -25,9 +25,9 @@ struct Fake {
 }
 
 impl Fake {
-    fn apply(&mut self, event: Event) -> u64 {
+    fn apply(&mut self, event: impl Into<Event>) -> u64 {
         let lsn = self.ledger.applied + 1;
-        self.ledger.apply(lsn, &event).unwrap();
+        self.ledger.apply(lsn, &event.into()).unwrap();
         lsn
     }
 }
@@ -43,29 +43,26 @@ impl FakeDesk {
             .map(|job| job.number)
             .collect();
         for job in open {
-            fake.apply(hb_types::event::Scheduled { job, at_ns: 2 }.into());
-            let token = fake.apply(Started { job, process: 1, at_ns: 3 }.into());
+            fake.apply(hb_types::event::Scheduled { job, at_ns: 2 });
+            let token = fake.apply(Started { job, process: 1, at_ns: 3 });
             let blob = hb_types::job::BlobRef { digest: Digest::of(b""), len_bytes: 0 };
-            fake.apply(
-                Ended {
-                    job,
-                    token: Some(token),
-                    outcome: Outcome::Success,
-                    explanation: Explanation::default(),
-                    counters: hb_types::capture::Counters::default(),
-                    progress: hb_types::capture::Progress::default(),
-                    delta: hb_types::content::Delta::default(),
-                    stdout: blob,
-                    stderr: blob,
-                    artifacts: BTreeMap::new(),
-                    peak_memory_bytes: 0,
-                    reproducible: true,
-                    at_ns: 4,
-                }
-                .into(),
-            );
+            fake.apply(Ended {
+                job,
+                token: Some(token),
+                outcome: Outcome::Success,
+                explanation: Explanation::default(),
+                counters: hb_types::capture::Counters::default(),
+                progress: hb_types::capture::Progress::default(),
+                delta: hb_types::content::Delta::default(),
+                stdout: blob,
+                stderr: blob,
+                artifacts: BTreeMap::new(),
+                peak_memory_bytes: 0,
+                reproducible: true,
+                at_ns: 4,
+            });
             let envelope = hb_types::content::Kept::Inline(b"{}".to_vec());
-            fake.apply(Sealed { job, seal: Digest::of(b"seal"), envelope, at_ns: 4 }.into());
+            fake.apply(Sealed { job, seal: Digest::of(b"seal"), envelope, at_ns: 4 });
         }
     }
 
@@ -100,7 +97,7 @@ impl Desk for FakeDesk {
             return Ok(Handed { number: found.number() });
         }
         let (spec, terms) = (resolved.spec, resolved.terms);
-        let number = fake.apply(Received { job_id, job_hash, spec, terms, at_ns: 1 }.into());
+        let number = fake.apply(Received { job_id, job_hash, spec, terms, at_ns: 1 });
         Ok(Handed { number })
     }
 
