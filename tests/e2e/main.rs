@@ -14,6 +14,7 @@ mod kills;
 mod ledger;
 mod operations;
 mod refusals;
+mod remote;
 mod rollback;
 mod support;
 mod verification;
