@@ -178,6 +178,7 @@ impl JobFlags {
     ) -> anyhow::Result<JobSpec> {
         let mut spec = JobSpec {
             component,
+            container: None,
             arguments: vec![self.argv0.clone().unwrap_or_else(|| file_name(module))],
             environment: self.env.clone(),
             stdin: None,

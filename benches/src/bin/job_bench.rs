@@ -117,6 +117,7 @@ fn run(
     let words = ["job"].iter().chain(arguments);
     let spec = JobSpec {
         component,
+        container: None,
         arguments: words.map(|word| (*word).to_owned()).collect(),
         environment: Vec::new(),
         stdin: None,

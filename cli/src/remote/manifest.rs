@@ -186,6 +186,7 @@ mod tests {
         limits.set(Limit::Fuel, 77);
         JobSpec {
             component: blob("component"),
+            container: None,
             arguments: vec!["k.wasm".to_owned(), "-k".to_owned(), "21".to_owned()],
             environment: vec![("A".to_owned(), "1".to_owned())],
             stdin: Some(blob("stdin")),

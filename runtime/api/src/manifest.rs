@@ -295,6 +295,7 @@ impl Manifest {
         let arguments = [program.clone()].into_iter().chain(self.arguments.iter().cloned());
         let spec = JobSpec {
             component,
+            container: None,
             arguments: arguments.collect(),
             environment: self.environment.clone().into_iter().collect(),
             stdin,

@@ -305,6 +305,7 @@ mod tests {
     fn source(step: u64, checkpoint: Digest) -> Source {
         let spec = JobSpec {
             component: BlobRef { digest: Digest::of(b""), len_bytes: 0 },
+            container: None,
             arguments: Vec::new(),
             environment: Vec::new(),
             stdin: None,

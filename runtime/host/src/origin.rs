@@ -161,6 +161,7 @@ mod tests {
     fn spec(origin: Option<Origin>) -> JobSpec {
         JobSpec {
             component: BlobRef { digest: Digest::of(b"component"), len_bytes: 9 },
+            container: None,
             arguments: vec!["job".to_owned()],
             environment: Vec::new(),
             stdin: None,

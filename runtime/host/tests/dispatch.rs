@@ -103,6 +103,7 @@ impl World {
             name_hint: guest.name.to_owned(),
             spec: JobSpec {
                 component: self.component(guest),
+                container: None,
                 arguments: program.chain(arguments.iter().copied()).map(str::to_owned).collect(),
                 environment: vec![],
                 stdin: None,

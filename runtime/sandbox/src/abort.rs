@@ -4,8 +4,7 @@
 //! through the guest's frames to the caller of the run, where `outcome.rs` reads it back. It owns
 //! the reasons, not their translation into outcomes.
 
-use std::{error::Error, fmt};
-
+pub use hb_session::HostFault;
 use hb_types::limits::{Limit, LimitReached, Limits};
 
 /// A reason to end the guest that a host function found.
@@ -47,43 +46,5 @@ impl From<HostFault> for Abort {
 impl From<LimitReached> for Abort {
     fn from(reached: LimitReached) -> Self {
         Self::Limit(reached)
-    }
-}
-
-/// The host failed while it ran a job: its disk, its memory, a lost ledger.
-///
-/// It says nothing about the job. The attempt ends without an outcome and may be made again.
-pub struct HostFault {
-    what: String,
-    source: Option<Box<dyn Error + Send + Sync>>,
-}
-
-impl HostFault {
-    /// `what` failed because of `source`.
-    pub fn new(what: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { what: what.into(), source: Some(source.into()) }
-    }
-
-    /// `what` failed, with nothing more to say.
-    pub fn message(what: impl Into<String>) -> Self {
-        Self { what: what.into(), source: None }
-    }
-}
-
-impl fmt::Debug for HostFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HostFault").field("what", &self.what).field("source", &self.source).finish()
-    }
-}
-
-impl fmt::Display for HostFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl Error for HostFault {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
     }
 }

@@ -28,13 +28,14 @@ mod pulse;
 mod run;
 mod sandbox;
 mod scan;
-mod session;
 mod type_depth;
 mod wasi;
+
+use hb_session as session;
 
 pub use abort::HostFault;
 pub use compile::{Compiler, child::compiler_main};
 pub use engine::ENGINE_VERSION;
 pub use error::{PrepareError, Rejection, SandboxError};
 pub use sandbox::{Prepared, Sandbox, SandboxOptions};
-pub use session::{Control, Ended, Ending, Input, Launch, Saved, Session, Stream};
+pub use hb_session::{Control, Ended, Ending, Input, Launch, Saved, Session, Stream};

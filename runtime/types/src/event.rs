@@ -25,7 +25,7 @@ use crate::{
 pub type JobNumber = Lsn;
 
 /// Version of the layouts below.
-pub const SCHEMA: u16 = 2;
+pub const SCHEMA: u16 = 3;
 
 macro_rules! events {
     ($($kind:literal $(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Digest,
+    container::Container,
     limits::{AboveCeiling, Limit, Limits},
     text::printable,
 };
@@ -121,8 +122,11 @@ pub struct Origin {
 )]
 #[serde(deny_unknown_fields)]
 pub struct JobSpec {
-    /// What runs.
+    /// What runs: the component, or the description of the container.
     pub component: BlobRef,
+    /// The container that a native program runs in; none for a component.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
     /// The program's arguments, its own name first.
     pub arguments: Vec<String>,
     /// The program's environment, in order.
@@ -208,6 +212,14 @@ pub enum InvalidSpec {
         /// The most.
         max: i32,
     },
+    /// A container that cannot be.
+    #[error("the container's {what} is not possible: {why}")]
+    Container {
+        /// Which part of it.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A limit above the operator's ceiling.
     #[error(transparent)]
     AboveCeiling(#[from] AboveCeiling),
@@ -239,6 +251,16 @@ impl JobSpec {
         check_texts("arguments", self.arguments.iter().map(String::as_str))?;
         let pairs = self.environment.iter().flat_map(|(k, v)| [k.as_str(), v.as_str()]);
         check_texts("environment variables", pairs)?;
+        if let Some(container) = &self.container {
+            container.check()?;
+            let wrong = |what, why: &str| InvalidSpec::Container { what, why: why.to_owned() };
+            if container.blob() != self.component {
+                return Err(wrong("description", "it is not the component that is named"));
+            }
+            if self.arguments.first().is_none_or(String::is_empty) {
+                return Err(wrong("command", "it is missing: name a program of the image"));
+            }
+        }
         Ok(self.limits.check(ceilings)?)
     }
 
@@ -250,7 +272,8 @@ impl JobSpec {
     /// arguments, the environment, stdin (count 0 or 1), the inputs by name, those limits that may
     /// change a result by name, the seed and the start time. Of a job that goes on from another
     /// one's checkpoint follow: the text `origin`, the other job's hash, the checkpoint's
-    /// step and its digest.
+    /// step and its digest. Of a native program the component is the description of its container,
+    /// and the text `container` follows at the end.
     pub fn hash(&self) -> Digest {
         let mut encoder = Encoder(blake3::Hasher::new());
         encoder.text("hackbrain job hash v1");
@@ -283,6 +306,9 @@ impl JobSpec {
             encoder.0.update(&origin.job_hash.0);
             encoder.number(origin.step);
             encoder.0.update(&origin.checkpoint.0);
+        }
+        if self.container.is_some() {
+            encoder.text("container");
         }
         Digest::from(encoder.0.finalize())
     }
@@ -376,6 +402,7 @@ mod tests {
     fn spec() -> JobSpec {
         JobSpec {
             component: BlobRef { digest: Digest::of(b"component"), len_bytes: 9 },
+            container: None,
             arguments: vec!["kmer.wasm".into(), "-k".into(), "21".into()],
             environment: vec![("LANG".into(), "C".into())],
             stdin: None,
@@ -407,7 +434,9 @@ mod tests {
             needs: vec![],
         };
         let (first, second) = (origin(1), origin(2));
-        let changes: [&dyn Fn(&mut JobSpec); 12] = [
+        let native = Container::of_image(format!("sha256:{}", "0".repeat(64)), String::new());
+        let changes: [&dyn Fn(&mut JobSpec); 13] = [
+            &|s| s.container = Some(native.clone()),
             &|s| s.component.digest = Digest::of(b"other"),
             &|s| s.arguments.push(String::new()),
             &|s| s.arguments = vec!["kmer.wasm".into(), "-k21".into()],

@@ -5,6 +5,7 @@
 //! Knows nothing of: files, clocks, threads, wasm, terminals.
 
 pub mod capture;
+pub mod container;
 pub mod content;
 pub mod digest;
 pub mod event;

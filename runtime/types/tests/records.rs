@@ -25,6 +25,7 @@ fn blob(text: &str) -> BlobRef {
 fn spec() -> JobSpec {
     JobSpec {
         component: blob("component"),
+        container: None,
         arguments: vec!["job".into()],
         environment: vec![],
         stdin: None,
@@ -126,7 +127,7 @@ fn every_record_survives_its_encoding() {
 #[test]
 fn a_record_of_a_later_version_is_named_not_guessed() {
     let (kind, bytes) = life()[0].encode();
-    assert!(Event::decode(kind, SCHEMA + 1, &bytes).unwrap_err().to_string().contains("schema 3"));
+    assert!(Event::decode(kind, SCHEMA + 1, &bytes).unwrap_err().to_string().contains("schema 4"));
     assert!(Event::decode(999, SCHEMA, &bytes).unwrap_err().to_string().contains("kind 999"));
 }
 

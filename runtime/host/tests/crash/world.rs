@@ -293,6 +293,7 @@ pub fn run_with(
     }
     let spec = JobSpec {
         component,
+        container: None,
         arguments: plan.arguments.clone(),
         environment: Vec::new(),
         stdin: None,

@@ -104,6 +104,7 @@ impl World {
     pub fn spec(&self, guest: Guest, arguments: &[&str]) -> JobSpec {
         JobSpec {
             component: self.component(guest),
+            container: None,
             arguments: words(guest, arguments),
             environment: Vec::new(),
             stdin: None,

@@ -1,7 +1,10 @@
-//! What the host hands to a run, and what it gets back.
+//! What a host hands to whatever runs a job, and what it gets back.
 //!
-//! Owns the shapes at the boundary between sandbox and host. Knows nothing of wasmtime, and
-//! nothing of ledgers: the host implements [`Session`] over whatever keeps its checkpoints.
+//! Owns the shapes at the boundary between a host and what runs one attempt: the sandbox of
+//! components, or a container. Knows nothing of either, and nothing of ledgers: the host implements
+//! [`Session`] over whatever keeps its checkpoints.
+
+mod fault;
 
 use std::{
     fs::File,
@@ -16,7 +19,7 @@ use hb_types::{
     outcome::{Explanation, Outcome},
 };
 
-use crate::HostFault;
+pub use fault::HostFault;
 
 /// One attempt at a job: everything that decides what the guest sees.
 pub struct Launch {
@@ -56,7 +59,7 @@ pub enum Stream {
     Stderr,
 }
 
-/// The host's side of a run. All calls come from the thread that called `Sandbox::run`, on a
+/// The host's side of a run. All calls come from the thread that called `run`, on a
 /// stack of at least 1 MiB, and may block; while they do, the guest stands still.
 pub trait Session: Send {
     /// The newest durable checkpoint of the job, if there is one.
