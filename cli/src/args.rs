@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use crate::{
+    container_flags::ContainerFlags,
     job_flags::{JobFlags, parse_pair},
     remote::args::{
         CancelArgs, EventsArgs, ForkArgs, HoldArgs, PruneArgs, RetryArgs, ScheduleVerb, SubmitArgs,
@@ -131,13 +132,20 @@ pub enum Verb {
     after_help = "Exit codes: the job's own; 124 time limit, 125 hb failed, 126 not runnable, \
     127 not found, 130 cancelled, 134 trap, 137 memory or space limit, 152 out of fuel.\n\n\
     Inputs are files below /in, what the job writes below /out becomes its artifacts, /job is its \
-    own directory. Time is virtual, random numbers come from --seed."
+    own directory. Time is virtual, random numbers come from --seed. A native program in a container \
+    (--image) has a real clock and real random numbers."
 )]
 pub struct RunArgs {
     /// A component, a preview-1 core module, or either as text (.wat).
-    pub module: PathBuf,
+    #[arg(required_unless_present = "image")]
+    pub module: Option<PathBuf>,
+    #[command(flatten)]
+    pub container: ContainerFlags,
     #[command(flatten)]
     pub job: JobFlags,
+    /// Processors that a native program may use, also a part of one [default: 1].
+    #[arg(long, value_name = "COUNT", requires = "image")]
+    pub cpu: Option<f64>,
     /// Run even if the answer is in the ledger.
     #[arg(long)]
     pub rerun: bool,

@@ -5,6 +5,7 @@
 
 mod args;
 mod console;
+mod container_flags;
 mod doctor;
 mod failure;
 mod format;
@@ -24,7 +25,7 @@ use std::{path::Path, process::ExitCode};
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};
 use hb_config::Config;
-use hb_host::{Host, HostOptions, LedgerView};
+use hb_host::{ContainerOptions, Host, HostOptions, LedgerView};
 
 use args::{Cli, Verb};
 
@@ -141,12 +142,27 @@ impl Invocation<'_> {
     fn host_with(&self, log: hb_wal::Options) -> anyhow::Result<Host> {
         let options = HostOptions {
             compiler: compiler()?,
+            containers: self.containers(),
             ceilings: self.config.ceilings.clone(),
             log,
             snapshot_every_bytes: hb_host::SNAPSHOT_EVERY_BYTES,
             archive: hb_host::ArchiveOptions::default(),
         };
         Ok(Host::open(self.root(), options)?)
+    }
+
+    /// How containers are run.
+    fn containers(&self) -> ContainerOptions {
+        let container = &self.config.container;
+        let allowed = container.mounts.iter();
+        ContainerOptions {
+            engine: container.engine.clone(),
+            directory: self.root().join("containers"),
+            mounts: allowed
+                .map(|text| text.parse().expect("directories were checked when read"))
+                .collect(),
+            grants: container.grants.clone(),
+        }
     }
 
     /// The ledger as it stands, also while another process owns it.

@@ -12,9 +12,10 @@ use std::{
 };
 
 use anyhow::Context;
+use hb_api::manifest::ResourceRequest;
 use hb_host::{ExportError, Host, Submission, Submitted};
 use hb_sandbox::Control;
-use hb_types::{capture::ContentId, exit, job::BlobRef, ledger::Job};
+use hb_types::{capture::ContentId, exit, job::BlobRef, ledger::Job, limits::Limits, terms::Terms};
 
 use crate::{
     Invocation,
@@ -34,24 +35,9 @@ pub fn run(invocation: &Invocation<'_>, args: &RunArgs) -> anyhow::Result<u8> {
     let limits = args.job.limits().map_err(Failure::Usage)?;
     let ceilings = &invocation.config.ceilings;
     limits.check(ceilings).map_err(|error| Failure::Usage(error.to_string()))?;
-    let module = read_module(&args.module, &limits)?;
-    let host = invocation.host()?;
-    let component = host
-        .add_component(module, &limits)
-        .with_context(|| format!("{} cannot be run", args.module.display()))?;
-    let spec = args.job.specification(
-        &args.module,
-        component,
-        limits,
-        DEFAULT_MAX_CRASHES,
-        &mut IntoStore(&host),
-    )?;
-    let submission = Submission {
-        job_id: args.job.job_id.clone(),
-        name_hint: stem(&args.module),
-        spec,
-        terms: hb_types::terms::Terms::default(),
-        rerun: args.rerun,
+    let (host, submission) = match &args.module {
+        Some(module) => of_module(invocation, args, module, limits)?,
+        None => of_image(invocation, args, limits)?,
     };
     let submitted = host.submit(&submission)?;
     let job = host.load(submitted.number())?.context("the accepted job is not in the ledger")?;
@@ -74,6 +60,59 @@ pub fn run(invocation: &Invocation<'_>, args: &RunArgs) -> anyhow::Result<u8> {
     let code = conclude(invocation, &job, &console)?;
     console.finish_output(job.state.phase.name())?;
     Ok(code)
+}
+
+/// A job that runs a component.
+fn of_module(
+    invocation: &Invocation<'_>,
+    args: &RunArgs,
+    module: &Path,
+    limits: Limits,
+) -> anyhow::Result<(Host, Submission)> {
+    let bytes = read_module(module, &limits)?;
+    let host = invocation.host()?;
+    let component = host
+        .add_component(bytes, &limits)
+        .with_context(|| format!("{} cannot be run", module.display()))?;
+    let intake = &mut IntoStore(&host);
+    let spec = args.job.specification(module, component, limits, DEFAULT_MAX_CRASHES, intake)?;
+    let submission = Submission {
+        job_id: args.job.job_id.clone(),
+        name_hint: stem(module),
+        spec,
+        terms: Terms::default(),
+        rerun: args.rerun,
+    };
+    Ok((host, submission))
+}
+
+/// A job that runs a native program.
+fn of_image(
+    invocation: &Invocation<'_>,
+    args: &RunArgs,
+    limits: Limits,
+) -> anyhow::Result<(Host, Submission)> {
+    let host = invocation.host()?;
+    let pin = |name: &str| Ok(host.containers().pin(name)?);
+    let container = args.container.container(&args.job, pin)?;
+    let container = container.context("neither a component nor an image is named")?;
+    let intake = &mut IntoStore(&host);
+    let component = container.blob();
+    let program = Path::new(args.job.arguments.first().map_or("job", String::as_str));
+    let mut spec =
+        args.job.specification(program, component, limits, DEFAULT_MAX_CRASHES, intake)?;
+    spec.arguments.clone_from(&args.job.arguments);
+    spec.container = Some(container);
+    let resources = ResourceRequest { cpu: args.cpu, memory: None };
+    let resources = resources.terms().map_err(|error| Failure::Usage(error.to_string()))?;
+    let submission = Submission {
+        job_id: args.job.job_id.clone(),
+        name_hint: stem(program),
+        spec,
+        terms: Terms { resources, ..Terms::default() },
+        rerun: args.rerun,
+    };
+    Ok((host, submission))
 }
 
 /// Puts files into the ledger's own store.

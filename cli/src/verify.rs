@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write, path::Path};
 
 use anyhow::Context;
-use hb_host::{Expected, LedgerView, Verdict, Verifier};
+use hb_host::{Containers, Expected, LedgerView, Programs, Verdict, Verifier};
 use hb_sandbox::{Control, Sandbox, SandboxOptions};
 use hb_seal::{Envelope, PublicKey, SealedJob, Statement};
 use hb_types::{Digest, exit, job::JobSpec, ledger::Job};
@@ -45,7 +45,9 @@ fn check(invocation: &Invocation<'_>, args: &VerifyArgs) -> anyhow::Result<(Clai
         compiler: crate::compiler()?,
     })?;
     let control = Control { cancel: crate::run::cancel_on_interrupt()?, ..Control::default() };
-    let verifier = Verifier { store: view.store(), sandbox: &sandbox };
+    let containers = Containers::new(invocation.containers());
+    let programs = Programs { store: view.store(), sandbox: &sandbox, containers: &containers };
+    let verifier = Verifier(programs);
     let verdict = verifier.verify(
         &claim.spec,
         claim.job_hash,

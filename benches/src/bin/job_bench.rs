@@ -32,6 +32,7 @@ fn main() -> anyhow::Result<()> {
         &work.path().join("data"),
         HostOptions {
             compiler: Compiler { program: hb, arguments: vec!["compile-component".into()] },
+            containers: hb_host::ContainerOptions::default(),
             ceilings: Limits::ceilings(),
             log: hb_wal::Options::default(),
             snapshot_every_bytes: hb_host::SNAPSHOT_EVERY_BYTES,

@@ -9,6 +9,7 @@ use hb_types::units::{parse_count, parse_duration_ms, parse_size, parse_time_ns}
 
 use crate::{
     args::PatienceArgs,
+    container_flags::ContainerFlags,
     job_flags::{JobFlags, LimitArgs, parse_pair},
 };
 
@@ -23,8 +24,10 @@ use crate::{
 )]
 pub struct SubmitArgs {
     /// A component, a preview-1 core module, either as text (.wat), or a manifest (.json).
-    #[arg(required_unless_present = "manifest", conflicts_with = "manifest")]
+    #[arg(required_unless_present_any = ["manifest", "image"], conflicts_with = "manifest")]
     pub module: Option<PathBuf>,
+    #[command(flatten)]
+    pub container: ContainerFlags,
     /// Submit this manifest; - reads it from standard input.
     #[arg(long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,

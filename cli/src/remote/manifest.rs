@@ -16,6 +16,7 @@ use hb_api::manifest::{
     RetryPolicy,
 };
 use hb_types::{
+    container::Container,
     job::{CheckpointPolicy, DEFAULT_START_NS, JobSpec},
     limits::{Limit, Limits},
 };
@@ -36,8 +37,18 @@ pub fn of_spec(spec: &JobSpec) -> Manifest {
         None => (None, Vec::new()),
     };
     let inputs = spec.inputs.iter();
+    let container = spec.container.as_ref();
+    let image = |container: &Container| match container.name.as_str() {
+        "" => container.image.clone(),
+        name => name.to_owned(),
+    };
     Manifest {
-        component: Some(spec.component.digest.to_string()),
+        component: container.is_none().then(|| spec.component.digest.to_string()),
+        image: container.map(image),
+        image_id: container.map(|container| container.image.clone()),
+        mounts: texts(container.map_or(&[][..], |container| &container.mounts)),
+        grants: texts(container.map_or(&[][..], |container| &container.grants)),
+        preflight: container.and_then(|container| container.preflight.clone()),
         program,
         arguments,
         environment: spec.environment.iter().cloned().collect(),
@@ -51,6 +62,10 @@ pub fn of_spec(spec: &JobSpec) -> Manifest {
         labels: spec.labels.clone(),
         ..Manifest::default()
     }
+}
+
+fn texts(things: &[impl ToString]) -> Vec<String> {
+    things.iter().map(ToString::to_string).collect()
 }
 
 fn limits(limits: &Limits) -> BTreeMap<String, Amount> {
@@ -131,7 +146,7 @@ pub fn read(path: &Path, intake: &mut dyn Intake) -> anyhow::Result<Manifest> {
         let why = format!("the manifest {name} is larger than {MANIFEST_BYTES} bytes");
         return Err(Failure::Usage(why).into());
     }
-    let mut manifest: Manifest = serde_json::from_slice(&text)
+    let mut manifest = Manifest::read(&text)
         .map_err(|error| Failure::Usage(format!("{name} is no manifest: {error}")))?;
     let directory = if is_stdin { Path::new("") } else { path.parent().unwrap_or(Path::new("")) };
     let fields = manifest.component.iter_mut().chain(&mut manifest.stdin);

@@ -139,7 +139,7 @@ fn build(args: &SubmitArgs, intake: &mut dyn Intake) -> anyhow::Result<(Manifest
             (manifest::read(file, intake)?, None)
         }
         (None, Some(module)) => of_flags(args, module, intake)?,
-        (None, None) => return Err(Failure::Usage("name a component or a manifest".into()).into()),
+        (None, None) => of_image(args, intake)?,
     };
     args.terms.apply(&mut manifest);
     manifest.labels.extend(args.job.label.iter().cloned());
@@ -164,6 +164,28 @@ fn of_flags(
     spec.environment.sort();
     let name = format!("{}-{}", name_stem(module), spec.hash().short());
     Ok((manifest::of_spec(&spec), Some(name)))
+}
+
+/// A job for a container. What its image is, the host finds out.
+fn of_image(
+    args: &SubmitArgs,
+    intake: &mut dyn Intake,
+) -> anyhow::Result<(Manifest, Option<String>)> {
+    let job = &args.job;
+    let limits = job.limits().map_err(Failure::Usage)?;
+    let Some(container) = args.container.container(job, |_| Ok(String::new()))? else {
+        return Err(Failure::Usage("name a component, an image or a manifest".into()).into());
+    };
+    let program = Path::new(job.arguments.first().map_or("job", String::as_str));
+    let blob = container.blob();
+    let mut spec = job.specification(program, blob, limits, DEFAULT_MAX_CRASHES, intake)?;
+    spec.arguments.clone_from(&job.arguments);
+    spec.environment.sort();
+    spec.container = Some(container);
+    let mut manifest = manifest::of_spec(&spec);
+    manifest.image_id = None;
+    let name = format!("{}-{}", name_stem(program), spec.hash().short());
+    Ok((manifest, Some(name)))
 }
 
 /// The beginning of a job's name.
@@ -197,7 +219,8 @@ fn refuse_flags(args: &SubmitArgs, file: &Path) -> anyhow::Result<()> {
     let bare = Cli::try_parse_from(["hb", "submit", "m.wasm"]).map(|cli| cli.command);
     let Ok(Verb::Submit(bare)) = bare else { return Ok(()) };
     let (given, none) = (&args.job, &bare.job);
-    let same = given.arguments == none.arguments
+    let same = args.container == bare.container
+        && given.arguments == none.arguments
         && given.input == none.input
         && given.stdin == none.stdin
         && given.env == none.env

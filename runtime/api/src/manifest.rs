@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use hb_types::{
     Digest,
+    container::Container,
     job::{BlobRef, CheckpointPolicy, DEFAULT_START_NS, InvalidSpec, JobSpec},
     limits::{Limit, Limits, Unit},
     terms::{Concurrency, Resources, Retry, RetryOn, Terms},
@@ -130,9 +131,26 @@ pub struct Manifest {
     /// The component: the BLAKE3 digest of its bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub component: Option<String>,
-    /// A container image, for native programs.
+    /// A container image, for native programs: a name that the host's engine has or can pull, or
+    /// `sha256:` and the digits of its id. `program` and `arguments` run in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The image's id, `sha256:…` [default: what the image's name means when the job is accepted].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<String>,
+    /// What of the machine the container sees: `SOURCE:TARGET` or `SOURCE:TARGET:rw`, below directories
+    /// that the operator allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<String>,
+    /// What the container may do more than others, as far as the operator allowed it: `network`,
+    /// `writable-root`, `root-user`, `capability=NAME`, `new-privileges`, `any-system-call`,
+    /// `pids=COUNT`, `tmp=SIZE`, `shm=SIZE`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<String>,
+    /// A shell script that runs in the container before the program, and ends the job where it
+    /// fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preflight: Option<String>,
     /// The program's own name, as it sees it [default: `job`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
@@ -203,7 +221,7 @@ fn is_zero_i32(number: &i32) -> bool {
 }
 
 /// The older form of a manifest, for `POST /api/submit_job`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LegacyManifest {
     /// The job's name.
@@ -215,6 +233,32 @@ pub struct LegacyManifest {
     /// `host:guest`, what of the host is seen in the container.
     #[serde(default)]
     pub mount_spec: Option<String>,
+    /// Processors that it needs.
+    #[serde(default)]
+    pub required_cpu: Option<f64>,
+}
+
+impl LegacyManifest {
+    /// The same in the present form.
+    pub fn manifest(self) -> Result<Manifest, ManifestError> {
+        let mut command = self.command.into_iter();
+        let Some(program) = command.next() else {
+            return Err(wrong("command", "it is empty: name a program of the image"));
+        };
+        let mounts = self.mount_spec.unwrap_or_default();
+        let mounts = mounts.split(',').map(str::trim).filter(|text| !text.is_empty());
+        Ok(Manifest {
+            job_id: Some(self.job_id),
+            image: Some(self.image_hash),
+            mounts: mounts.map(str::to_owned).collect(),
+            program: Some(program),
+            arguments: command.collect(),
+            resources: self
+                .required_cpu
+                .map(|cpu| ResourceRequest { cpu: Some(cpu), memory: None }),
+            ..Manifest::default()
+        })
+    }
 }
 
 /// A manifest that makes no sense.
@@ -234,9 +278,12 @@ pub enum ManifestError {
         /// Their digests.
         missing: Vec<Digest>,
     },
-    /// It needs what runs containers.
-    #[error("it names a container image, and this host has no container executor")]
-    NeedsContainer,
+    /// It names an image, and nobody said yet what that is.
+    #[error("image: what {image:?} is was not found out")]
+    Unpinned {
+        /// The name, printable.
+        image: String,
+    },
     /// The specification.
     #[error(transparent)]
     Invalid(#[from] InvalidSpec),
@@ -277,11 +324,19 @@ impl Manifest {
             }
             Ok(BlobRef { digest, len_bytes: len_bytes.unwrap_or(0) })
         };
-        let Some(component) = &self.component else {
-            let why = "it is missing: give the BLAKE3 digest of the component's bytes";
-            return Err(wrong("component", why).into());
+        let container = self.container()?;
+        let component = match (&self.component, &container) {
+            (None, Some(container)) => container.blob(),
+            (Some(component), None) => blob("component", component)?,
+            (Some(_), Some(_)) => {
+                return Err(wrong("image", "it stands beside a component: give one of them").into());
+            }
+            (None, None) => {
+                let why = "it is missing: give the BLAKE3 digest of the component's bytes, or an \
+                           image";
+                return Err(wrong("component", why).into());
+            }
         };
-        let component = blob("component", component)?;
         let stdin = self.stdin.as_ref().map(|text| blob("stdin", text)).transpose()?;
         let mut inputs = BTreeMap::new();
         for (name, text) in &self.inputs {
@@ -295,7 +350,7 @@ impl Manifest {
         let arguments = [program.clone()].into_iter().chain(self.arguments.iter().cloned());
         let spec = JobSpec {
             component,
-            container: None,
+            container,
             arguments: arguments.collect(),
             environment: self.environment.clone().into_iter().collect(),
             stdin,
@@ -315,10 +370,57 @@ impl Manifest {
         Ok(Resolved { job_id: self.job_id.clone(), name_hint, spec, terms, rerun: self.rerun })
     }
 
-    fn check_version(&self) -> Result<(), ManifestError> {
-        if self.image.is_some() {
-            return Err(ManifestError::NeedsContainer);
+    /// Reads a manifest in the present form, or in the older one.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        if value.get("image_hash").is_some() {
+            let legacy: LegacyManifest =
+                serde_json::from_value(value).map_err(|e| e.to_string())?;
+            return legacy.manifest().map_err(|error| error.to_string());
         }
+        // Once more from the bytes: errors then say where they are.
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    }
+
+    /// The image whose content has to be found out before this can be resolved.
+    pub fn unpinned(&self) -> Option<&str> {
+        self.image.as_deref().filter(|_| self.image_id.is_none())
+    }
+
+    /// The container that it asks for, if it does.
+    fn container(&self) -> Result<Option<Container>, ManifestError> {
+        let Some(image) = &self.image else {
+            let needless = [
+                ("image_id", self.image_id.is_some()),
+                ("mounts", !self.mounts.is_empty()),
+                ("grants", !self.grants.is_empty()),
+                ("preflight", self.preflight.is_some()),
+            ];
+            return match needless.into_iter().find(|(_, given)| *given) {
+                Some((field, _)) => Err(wrong(field, "it needs an image: a component has none")),
+                None => Ok(None),
+            };
+        };
+        let Some(id) = &self.image_id else {
+            return Err(ManifestError::Unpinned { image: printable(image, 200) });
+        };
+        if self.program.is_none() {
+            return Err(wrong("program", "it is missing: name a program of the image"));
+        }
+        let mut container = Container::of_image(id.clone(), image.clone());
+        container.preflight.clone_from(&self.preflight);
+        for text in &self.mounts {
+            container.mounts.push(text.parse().map_err(|why: String| wrong("mounts", why))?);
+        }
+        for text in &self.grants {
+            container.grants.push(text.parse().map_err(|why: String| wrong("grants", why))?);
+        }
+        container.normalise();
+        container.check().map_err(|error| wrong("image", error.to_string()))?;
+        Ok(Some(container))
+    }
+
+    fn check_version(&self) -> Result<(), ManifestError> {
         match self.version {
             None | Some(MANIFEST_VERSION) => Ok(()),
             Some(other) => {
@@ -402,7 +504,8 @@ impl RetryPolicy {
 }
 
 impl ResourceRequest {
-    fn terms(&self) -> Result<Resources, ManifestError> {
+    /// As terms.
+    pub fn terms(&self) -> Result<Resources, ManifestError> {
         let mut resources = Resources::default();
         if let Some(cpu) = self.cpu {
             let milli = (cpu * 1000.0).round();
@@ -473,6 +576,48 @@ mod tests {
         format!(r#"{{"component": "{}"{extra}}}"#, Digest::of(b"component"))
     }
 
+    fn image_id() -> String {
+        format!("sha256:{}", "7f".repeat(32))
+    }
+
+    fn native(extra: &str) -> String {
+        let id = image_id();
+        format!(r#"{{"image": "python:3", "image_id": "{id}", "program": "python3"{extra}}}"#)
+    }
+
+    #[test]
+    fn an_image_becomes_a_container_whose_description_is_the_component() {
+        let extra = r#", "arguments": ["-c", "1"], "grants": ["pids=9", "network", "network"]"#;
+        let resolved = resolve(&native(extra)).unwrap();
+        let container = resolved.spec.container.clone().unwrap();
+        assert_eq!(resolved.spec.component, container.blob());
+        assert_eq!(container.grants.len(), 2);
+        assert_eq!(resolved.spec.arguments, ["python3", "-c", "1"]);
+        resolved.spec.check(&Limits::ceilings()).unwrap();
+    }
+
+    #[test]
+    fn the_older_form_means_the_same_as_the_present_one() {
+        let id = image_id();
+        let older = format!(
+            r#"{{"job_id": "o", "image_hash": "{id}", "command": ["python3", "-c", "1"],
+                "mount_spec": "/srv/a:/a, /srv/b:/b:rw", "required_cpu": 0.5}}"#
+        );
+        let mut manifest = Manifest::read(older.as_bytes()).unwrap();
+        assert_eq!(manifest.unpinned(), Some(&*id));
+        manifest.image_id = Some(id);
+        let resolved = manifest.resolve(|_| Ok::<_, ManifestError>(None)).unwrap();
+        assert_eq!(resolved.job_id.as_deref(), Some("o"));
+        assert_eq!(resolved.spec.arguments, ["python3", "-c", "1"]);
+        assert_eq!(resolved.terms.resources.cpu_milli, 500);
+        let mounts = resolved.spec.container.unwrap().mounts;
+        assert_eq!(
+            mounts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["/srv/a:/a:ro", "/srv/b:/b:rw"]
+        );
+        assert!(Manifest::read(br#"{"job_id": "o", "image_hash": "x", "command": []}"#).is_err());
+    }
+
     #[test]
     fn a_manifest_with_nothing_but_a_component_has_the_defaults_of_everything() {
         let resolved = resolve(&with("")).unwrap();
@@ -509,7 +654,13 @@ mod tests {
             (with(r#", "resources": {"cpu": 1e300}"#), "resources.cpu"),
             (with(r#", "priority": 5000"#), "priority"),
             (with(r#", "version": 2"#), "version"),
-            (with(r#", "image": "python:3""#), "container"),
+            (with(r#", "image": "python:3""#), "image"),
+            (with(r#", "mounts": ["/a:/b"]"#), "mounts"),
+            (native(r#", "grants": ["everything"]"#), "grants"),
+            (native(r#", "mounts": ["/a"]"#), "mounts"),
+            (native(r#", "component": "00""#), "component"),
+            (format!(r#"{{"image": "x", "image_id": "{}"}}"#, image_id()), "program"),
+            (r#"{"image": "python:3", "program": "x"}"#.to_owned(), "python:3"),
             (with(r#", "queue": "../x""#), "queue"),
         ];
         for (json, named) in cases {

@@ -23,6 +23,8 @@ pub struct Config {
     pub retention: Retention,
     /// The directory into which manifests are dropped.
     pub queue: Queue,
+    /// How native programs are run.
+    pub container: Container,
     /// What is logged.
     pub log: Log,
     /// Where traces go.
@@ -98,6 +100,17 @@ pub struct Queue {
     pub dir: PathBuf,
 }
 
+/// How native programs are run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Address of the engine; `None` leaves it to be found.
+    pub engine: Option<String>,
+    /// Directories that containers may see, some with `:rw`.
+    pub mounts: Vec<String>,
+    /// Names of grants that a job may ask for.
+    pub grants: Vec<String>,
+}
+
 /// What is logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -148,6 +161,11 @@ impl Config {
             queue: Queue {
                 enabled: values.switch("queue.enabled"),
                 dir: values.needed_path("queue.dir"),
+            },
+            container: Container {
+                engine: values.text("container.engine"),
+                mounts: values.list("container.mounts"),
+                grants: values.list("container.grants"),
             },
             log: Log {
                 format: match values.text("log.format").as_deref() {

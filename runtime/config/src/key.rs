@@ -5,7 +5,10 @@
 
 use std::{ffi::OsStr, sync::LazyLock};
 
-use hb_types::limits::{Limit, Unit};
+use hb_types::{
+    container::Grant,
+    limits::{Limit, Unit},
+};
 
 pub use crate::value::{Kind, Mismatch};
 use crate::value::{NONE, Value};
@@ -170,6 +173,24 @@ const PLAIN: &[Key] = &[
         Kind::Path,
         "the data directory",
         "directory with the folders `queue`, where manifests are dropped, `telemetry`, `archive` and `rejected`",
+    ),
+    optional(
+        "container.engine",
+        Kind::Text,
+        "`DOCKER_HOST`, or the usual sockets of Docker and Podman",
+        "address of the engine that runs native programs, `unix:///run/docker.sock` or `tcp://…`",
+    ),
+    key(
+        "container.mounts",
+        Kind::Directories,
+        "",
+        "directories below which containers may see something; with `:rw` they may change it",
+    ),
+    key(
+        "container.grants",
+        Kind::Words(&Grant::NAMES),
+        "",
+        "what a job may ask for that containers cannot do otherwise",
     ),
     key(
         "log.format",

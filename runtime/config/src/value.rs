@@ -53,6 +53,17 @@ pub enum Kind {
     Addresses,
     /// Names of machines, without ports.
     Names,
+    /// Some of these words.
+    Words(&'static [&'static str]),
+    /// Absolute directories, each with `:rw` behind it where it may be changed.
+    Directories,
+}
+
+/// `/srv/data`, `/srv/scratch:rw`: whether it is there is found out when it is used.
+fn is_directory(text: &str) -> bool {
+    let path = text.strip_suffix(":rw").unwrap_or(text);
+    let plain = path.split('/').skip(1).all(|part| !part.is_empty() && part != "." && part != "..");
+    path.starts_with('/') && plain && !path.chars().any(|c| c.is_control() || c == ':' || c == ',')
 }
 
 /// What a key is set to.
@@ -115,6 +126,13 @@ impl Kind {
                 "addresses with ports such as [\"127.0.0.1:4005\", \"[::1]:4005\"]".to_owned()
             }
             Self::Names => "names of machines such as [\"hb.example.org\"]".to_owned(),
+            Self::Words(words) => {
+                let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+                format!("a list of {}", quoted.join(", "))
+            }
+            Self::Directories => {
+                "absolute directories such as [\"/srv/data\", \"/srv/scratch:rw\"]".to_owned()
+            }
         }
     }
 
@@ -141,7 +159,7 @@ impl Kind {
             }
             Self::Path if text.is_empty() || text.contains('\0') => Err(mismatch()),
             Self::Path => Ok(Value::Path(PathBuf::from(text))),
-            Self::Addresses | Self::Names => {
+            Self::Addresses | Self::Names | Self::Words(_) | Self::Directories => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 self.list(items.map(str::to_owned).collect())
             }
@@ -168,16 +186,20 @@ impl Kind {
                     _ => Value::Count(number),
                 })
             }
-            (Self::Addresses | Self::Names, DeValue::Array(items)) => {
+            (
+                Self::Addresses | Self::Names | Self::Words(_) | Self::Directories,
+                DeValue::Array(items),
+            ) => {
                 let texts = items.iter().map(|item| match item.get_ref() {
                     DeValue::String(text) => Ok(text.to_string()),
                     other => Err(self.mismatch(format!("a list with {}", describe(other)))),
                 });
                 self.list(texts.collect::<Result<_, _>>()?)
             }
-            (Self::Switch | Self::Addresses | Self::Names, other) => {
-                Err(self.mismatch(describe(other)))
-            }
+            (
+                Self::Switch | Self::Addresses | Self::Names | Self::Words(_) | Self::Directories,
+                other,
+            ) => Err(self.mismatch(describe(other))),
             (Self::Path, DeValue::String(text)) => Ok(match self.read_text(text)? {
                 Value::Path(path) => Value::Path(directory.join(path)),
                 other => other,
@@ -212,6 +234,8 @@ impl Kind {
     fn list(self, items: Vec<String>) -> Result<Value, Mismatch> {
         let fits = |item: &&String| match self {
             Self::Addresses => item.parse::<SocketAddr>().is_ok(),
+            Self::Words(words) => words.contains(&item.as_str()),
+            Self::Directories => is_directory(item),
             _ => is_name(item),
         };
         match items.iter().find(|item| !fits(item)) {

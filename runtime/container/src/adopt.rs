@@ -65,9 +65,9 @@ pub(crate) fn find(
 ) -> Result<Option<Note>, EngineError> {
     let Identity::Job { ledger, number, .. } = identity else { return Ok(None) };
     let labels = [format!("{LEDGER}={}", hex(ledger)), format!("{JOB}={number}")];
-    let note = place.note().filter(|note| {
-        note.boot == place::boot() && note.job_hash == job_hash && note.released
-    });
+    let note = place
+        .note()
+        .filter(|note| note.boot == place::boot() && note.job_hash == job_hash && note.released);
     let mut adopted = None;
     for found in engine.list(&labels)? {
         let Some(id) = found.id else { continue };

@@ -73,7 +73,8 @@ impl<'a> Attempt<'a> {
         note: Note,
     ) -> Result<Self, End> {
         let gone = End::io("what a job prints cannot be read");
-        let streams = [place.stream(STREAMS[0]).map_err(&gone)?, place.stream(STREAMS[1]).map_err(&gone)?];
+        let streams =
+            [place.stream(STREAMS[0]).map_err(&gone)?, place.stream(STREAMS[1]).map_err(&gone)?];
         Ok(Self {
             session,
             control,

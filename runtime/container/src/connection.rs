@@ -93,7 +93,8 @@ impl Connection {
             return Brought::TooLong(head.payload_bytes);
         }
         let json_end = HEAD_BYTES + head.json_bytes as usize;
-        let end = json_end.saturating_add(usize::try_from(head.payload_bytes).unwrap_or(usize::MAX));
+        let end =
+            json_end.saturating_add(usize::try_from(head.payload_bytes).unwrap_or(usize::MAX));
         if self.input.len() < end {
             return Brought::Nothing;
         }

@@ -95,6 +95,7 @@ impl<'a> Task<'a> {
 pub struct Containers {
     options: ContainerOptions,
     engine: OnceLock<Arc<Engine>>,
+    name: OnceLock<String>,
 }
 
 impl std::fmt::Debug for Containers {
@@ -106,7 +107,7 @@ impl std::fmt::Debug for Containers {
 impl Containers {
     /// What runs containers as the operator wants it.
     pub fn new(options: ContainerOptions) -> Self {
-        Self { options, engine: OnceLock::new() }
+        Self { options, engine: OnceLock::new(), name: OnceLock::new() }
     }
 
     fn engine(&self) -> Result<&Arc<Engine>, EngineError> {
@@ -140,9 +141,21 @@ impl Containers {
         }
     }
 
-    /// Name and version of the engine, in words.
-    pub fn engine_version(&self) -> Result<String, EngineError> {
-        self.engine()?.version()
+    /// Whether an engine answers.
+    pub fn ping(&self) -> Result<(), EngineError> {
+        self.engine()?.ping()
+    }
+
+    /// Name and version of the engine, in words, as it was when it was first asked.
+    pub fn engine_name(&self) -> String {
+        if let Some(name) = self.name.get() {
+            return name.clone();
+        }
+        match self.engine().and_then(|engine| engine.version()) {
+            Ok(name) => self.name.get_or_init(|| name).clone(),
+            // It is away; what it was is no secret, but not known.
+            Err(_) => "container engine".to_owned(),
+        }
     }
 
     /// Runs one attempt to its end, on the calling thread.

@@ -191,9 +191,8 @@ impl Engine {
 
     /// Its name and version, in words.
     pub(crate) fn version(&self) -> Result<String, EngineError> {
-        let version = self.call("tell its version", "", |docker| async move {
-            docker.version().await
-        })?;
+        let version =
+            self.call("tell its version", "", |docker| async move { docker.version().await })?;
         let of = |text: Option<String>| printable(&text.unwrap_or_default(), 80);
         let name = version.platform.map_or_else(|| "engine".to_owned(), |one| of(Some(one.name)));
         let name = if name.is_empty() { "engine".to_owned() } else { name };
@@ -285,8 +284,9 @@ impl Engine {
                 tokio::time::sleep(REMOVE_AGAIN).await;
                 let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
                 match docker.remove_container(&id, Some(options)).await {
-                    Ok(())
-                    | Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => return,
+                    Ok(()) | Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => {
+                        return;
+                    }
                     Err(_) => {}
                 }
             }

@@ -72,7 +72,12 @@ pub(crate) fn has_ended(state: &ContainerState) -> bool {
 }
 
 /// Waits for the end of a container. Something is written to `wake` when it is known.
-pub(crate) fn watch(engine: &Engine, docker: Docker, id: String, wake: UnixStream) -> Receiver<Exit> {
+pub(crate) fn watch(
+    engine: &Engine,
+    docker: Docker,
+    id: String,
+    wake: UnixStream,
+) -> Receiver<Exit> {
     let (sender, receiver) = mpsc::channel();
     engine.spawn(async move {
         let exit = wait(&docker, &id).await;
@@ -90,7 +95,10 @@ async fn wait(docker: &Docker, id: &str) -> Exit {
         let answer = Box::pin(docker.wait_container(id, None::<WaitContainerOptions>)).next().await;
         watched &= matches!(
             answer,
-            Some(Ok(_) | Err(ApiError::DockerContainerWaitError { .. } | ApiError::RequestTimeoutError))
+            Some(
+                Ok(_)
+                    | Err(ApiError::DockerContainerWaitError { .. } | ApiError::RequestTimeoutError)
+            )
         );
         match docker.inspect_container(id, None::<InspectContainerOptions>).await {
             Ok(found) => {
@@ -121,11 +129,7 @@ mod tests {
     use super::*;
 
     fn state(code: i64, oom: bool) -> ContainerState {
-        ContainerState {
-            exit_code: Some(code),
-            oom_killed: Some(oom),
-            ..ContainerState::default()
-        }
+        ContainerState { exit_code: Some(code), oom_killed: Some(oom), ..ContainerState::default() }
     }
 
     #[test]

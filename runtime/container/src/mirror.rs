@@ -63,8 +63,7 @@ impl Mirror {
         let mut seen = BTreeMap::new();
         for root in ROOTS {
             let name = root.name();
-            let top =
-                File::open(place.path(name)).map_err(End::io("a job's files are gone"))?;
+            let top = File::open(place.path(name)).map_err(End::io("a job's files are gone"))?;
             let base = world.open_root(root).map_err(|why| refused(name, why))?;
             let walked = walk::walk(top.into(), name, &mut |entry| {
                 present.insert(entry.path.to_owned(), entry.found);
@@ -109,8 +108,8 @@ impl Mirror {
             Found::Directory => world.make_directory(base, inner, start_ns).map_err(why),
             Found::File => {
                 let now = print(entry.stat);
-                let known = kind == Some(hb_files::Kind::File)
-                    && self.seen.get(entry.path) == Some(&now);
+                let known =
+                    kind == Some(hb_files::Kind::File) && self.seen.get(entry.path) == Some(&now);
                 if !known {
                     self.copy(entry, world, base, inner, start_ns)?;
                 }
@@ -146,8 +145,8 @@ impl Mirror {
         let mut held = vec![0; CHUNK_BYTES as usize];
         let mut offset = 0u64;
         loop {
-            let len = read_full(&mut file, &mut chunk)
-                .map_err(|error| unreadable(entry.path, &error))?;
+            let len =
+                read_full(&mut file, &mut chunk).map_err(|error| unreadable(entry.path, &error))?;
             if len == 0 {
                 break;
             }

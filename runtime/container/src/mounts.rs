@@ -123,7 +123,8 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         assert_eq!(try_open(dir.path(), &at("a/b")).unwrap().len(), 1);
         assert_eq!(try_open(dir.path(), dir.path()).unwrap().len(), 1);
-        for bad in ["link", "link/secret", "inside", "inside/b", "absent", "../secret", "a/../../x"] {
+        for bad in ["link", "link/secret", "inside", "inside/b", "absent", "../secret", "a/../../x"]
+        {
             assert!(matches!(try_open(dir.path(), &at(bad)), Err(End::NotRunnable(_))), "{bad}");
         }
         let elsewhere = try_open(dir.path(), &outside.path().join("secret"));

@@ -30,7 +30,9 @@ impl FromStr for AllowedMount {
         let directory = PathBuf::from(path);
         if !directory.is_absolute() {
             let found = printable(text, 200);
-            return Err(format!("expected an absolute directory, or one with :rw, found {found:?}"));
+            return Err(format!(
+                "expected an absolute directory, or one with :rw, found {found:?}"
+            ));
         }
         Ok(Self { directory, writable })
     }

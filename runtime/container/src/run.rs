@@ -94,8 +94,8 @@ pub(crate) fn run(
     let Gathered { started, note, adopted, mut connections } = gathered;
     let world = world().map_err(no_world)?;
     let settings = (limits.clone(), start_ns);
-    let mut attempt = Attempt::new(session, control, world, settings, &started.place, note)
-        .map_err(as_fault)?;
+    let mut attempt =
+        Attempt::new(session, control, world, settings, &started.place, note).map_err(as_fault)?;
     if adopted && !attempt.take_over().map_err(as_fault)? {
         return Err(HostFault::message(
             "a container that still runs stands on a checkpoint that the ledger does not have",
@@ -362,9 +362,7 @@ fn wait(connections: &Connections, watched: &Watched) -> Result<(), End> {
     let tick = Timespec::try_from(TICK).expect("a short time");
     match poll(&mut files, Some(&tick)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => {
-            Err(End::Fault(HostFault::new("a container cannot be waited for", error)))
-        }
+        Err(error) => Err(End::Fault(HostFault::new("a container cannot be waited for", error))),
     }
 }
 
@@ -435,7 +433,9 @@ fn read_exit(exit: Exit, attempt: &Attempt<'_>) -> Result<u8, End> {
 
 fn exit_message(code: u8) -> String {
     match code {
-        126 | 127 => format!("ended with exit code {code}: the image has no such program, or cannot run it"),
+        126 | 127 => {
+            format!("ended with exit code {code}: the image has no such program, or cannot run it")
+        }
         129..=192 => format!("ended with exit code {code} (signal {})", code - 128),
         code => format!("ended with exit code {code}"),
     }

@@ -98,7 +98,8 @@ fn below<E>(
             FileType::Socket => Found::Other("a socket"),
             _ => Found::Other("a device"),
         };
-        let entry = Entry { path: &path, found, stat: &stat, parent: directory.as_fd(), name: &name };
+        let entry =
+            Entry { path: &path, found, stat: &stat, parent: directory.as_fd(), name: &name };
         visit(&entry).map_err(WalkError::Visit)?;
         if found == Found::Directory {
             match open_directory(directory.as_fd(), &name) {

@@ -12,6 +12,7 @@ use hb_seal::{
 use hb_types::{
     Digest, Lsn,
     capture::{Capture, ChunkSource, ContentId, NameTree, NodeKind},
+    container::Container,
     content::{Delta, Holdings, Kept},
     event::{Artifact, Ended, JobNumber, Sealed},
     job::{BlobRef, EXECUTION_SEMANTICS},
@@ -124,7 +125,9 @@ impl Host {
             stderr: leavings.stderr,
             artifacts: leavings.artifacts.clone(),
             peak_memory_bytes: ending.peak_memory_bytes,
-            reproducible: ending.outcome.is_reproducible()
+            // Nothing makes a native program end alike.
+            reproducible: known.spec.container.is_none()
+                && ending.outcome.is_reproducible()
                 && !(end.depends_on_history && matches!(ending.outcome, Outcome::Limit { .. })),
             at_ns: clock::now_ns(),
         };
@@ -211,6 +214,7 @@ impl Host {
             step: mark.step,
             digest: mark.digest,
         };
+        let native = job.spec.container.as_ref();
         let inputs = job.spec.inputs.iter().map(|(name, blob)| (name.clone(), blob.digest));
         SealedJob {
             job_hash: job.job_hash,
@@ -234,11 +238,26 @@ impl Host {
                 ledger: LedgerPosition { lsn, chain },
                 host: self.name().to_owned(),
                 hb_version: env!("CARGO_PKG_VERSION").to_owned(),
-                engine_version: hb_sandbox::ENGINE_VERSION.to_owned(),
-                hermetic: true,
-                history_dependent: ended.outcome.is_reproducible() && !ended.reproducible,
-                grants: Vec::new(),
+                engine_version: match native {
+                    Some(_) => self.containers().engine_name(),
+                    None => hb_sandbox::ENGINE_VERSION.to_owned(),
+                },
+                hermetic: native.is_none(),
+                determinism_not_enforced: native.is_some(),
+                history_dependent: native.is_none()
+                    && ended.outcome.is_reproducible()
+                    && !ended.reproducible,
+                grants: native.map(grants).unwrap_or_default(),
             },
         }
     }
+}
+
+/// What of the machine can reach a native program: what reaches every one, what it was granted, and
+/// what it was shown.
+fn grants(container: &Container) -> Vec<String> {
+    let always = ["clock", "random", "processor"].map(str::to_owned).into_iter();
+    let granted = container.grants.iter().map(ToString::to_string);
+    let shown = container.mounts.iter().map(|mount| format!("mount={mount}"));
+    always.chain(granted).chain(shown).collect()
 }

@@ -174,6 +174,9 @@ pub enum SubmitError {
     /// What was asked for.
     #[error(transparent)]
     Invalid(#[from] InvalidSpec),
+    /// The operator does not allow its container.
+    #[error(transparent)]
+    NotAllowed(#[from] hb_container::NotAllowed),
     /// The name is taken by another job.
     #[error("the job id {job_id:?} belongs to a job with another hash ({}, this one has {}): choose another --job-id", existing.short(), asked.short())]
     Conflict {

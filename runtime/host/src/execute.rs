@@ -15,7 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hb_sandbox::{Control, Ended, Input, Launch, Prepared};
+use hb_container::Identity;
+use hb_sandbox::{Control, Ended, Input, Launch};
 use hb_types::{
     Digest, Lsn,
     event::{Event, Interrupted, JobNumber, Scheduled, Started},
@@ -35,6 +36,7 @@ use crate::{
     fork::Begun,
     journal::Urgency,
     observer::{Notice, Observer},
+    program::Whose,
 };
 
 /// How whoever runs a job reaches the attempt. Cheap to clone; all clones are the same.
@@ -114,22 +116,6 @@ pub enum Executed {
 }
 
 impl Host {
-    /// Makes a component ready to run: from memory, from the cache, or scanned and compiled in a
-    /// bounded child.
-    pub(crate) fn prepare(
-        &self,
-        component: BlobRef,
-        limits: &Limits,
-        observer: &mut dyn Observer,
-    ) -> Result<Prepared, RunError> {
-        if let Some(prepared) = self.sandbox().prepared(component.digest) {
-            return Ok(prepared);
-        }
-        observer.notice(Notice::Preparing);
-        let bytes = self.store().get(component.digest)?;
-        Ok(self.sandbox().prepare(&bytes, component.digest, limits)?)
-    }
-
     /// Whether a component can be made ready to run here: scans and compiles the smallest one there
     /// is, or finds it in the cache.
     pub fn self_test(&self) -> Result<(), hb_sandbox::PrepareError> {
@@ -195,7 +181,8 @@ impl Host {
             let message = poison_message(&job);
             return Ok(Executed::Ended(self.conclude_idle(&job, Outcome::Poisoned, message)?));
         }
-        let prepared = self.prepare(job.spec.component, &job.spec.limits, observer)?;
+        let tell = &mut || observer.notice(Notice::Preparing);
+        let ready = self.programs().ready(&job.spec, tell)?;
         let launch = self.launch(&job)?;
         let (token, job) = self.claim(&job)?;
         observer.notice(Notice::Started { attempt: job.state.attempts });
@@ -205,13 +192,22 @@ impl Host {
             Begun::Over(executed) => return Ok(executed),
         };
         let mut attempt = Attempt::new(self, &job, token, orders.clone(), observer);
-        let ended = self.sandbox().run(&prepared, launch, &mut attempt, &control);
+        let whose = self.whose(&job, token);
+        let programs = self.programs();
+        let ended = programs.run(&ready, &job.spec, launch, whose, &mut attempt, &control);
         match (ended, attempt.into_result()) {
             (Ok(_), Some(executed)) => Ok(executed),
             (Ok(Ended::Finished(_)), None) => unreachable!("an ending is always written down"),
             (Ok(Ended::Stopped), None) => self.stopped(number, token, orders),
             (Err(fault), _) => Err(self.interrupt(number, token, fault)),
         }
+    }
+
+    fn whose(&self, job: &Job, token: Lsn) -> Whose {
+        let identity =
+            Identity::Job { ledger: self.ledger_id(), number: job.number, attempt: token };
+        let cpu_milli = job.terms.resources.cpu_milli;
+        Whose { identity, job_hash: job.job_hash, cpu_milli }
     }
 
     /// Writes down that an attempt stopped as it was asked to.

@@ -208,8 +208,7 @@ impl Host {
             Err(error) => return not_runnable(crate::execute::chain_of(&error)),
         };
         let materialiser = Materialiser {
-            store: self.store(),
-            sandbox: self.sandbox(),
+            programs: self.programs(),
             control,
             limits: &job.spec.limits,
             scratch: &|| tempfile::tempfile_in(&self.scratch),

@@ -12,6 +12,7 @@ use std::{
     },
 };
 
+use hb_container::{ContainerOptions, Containers};
 use hb_disk::{LockGuard, RealDisk, Storage};
 use hb_sandbox::{Compiler, Sandbox, SandboxOptions};
 use hb_seal::HostKey;
@@ -33,6 +34,7 @@ use crate::{
     layout::{self, Layout},
     listen::Listener,
     live::LiveJobs,
+    program::Programs,
 };
 
 /// Log bytes after which the ledger is written as a snapshot, unless chosen otherwise: recovery
@@ -43,6 +45,8 @@ pub const SNAPSHOT_EVERY_BYTES: u64 = 32 * 1024 * 1024;
 pub struct HostOptions {
     /// How the compiling child process is started.
     pub compiler: Compiler,
+    /// How containers are run.
+    pub containers: ContainerOptions,
     /// The most that a job may ask for.
     pub ceilings: Limits,
     /// The log's dimensions.
@@ -60,8 +64,10 @@ pub struct Ground {
     pub disk: Arc<dyn Storage>,
     /// Keeps other hosts from the disk for as long as it lives, where others can reach it.
     pub lock: Option<LockGuard>,
-    /// What runs jobs.
+    /// What runs components.
     pub sandbox: Arc<Sandbox>,
+    /// What runs native programs.
+    pub containers: Containers,
     /// What seals are signed with.
     pub key: HostKey,
     /// A directory for files without names: what a job writes while it runs.
@@ -82,6 +88,7 @@ pub struct Host {
     ceilings: Limits,
     store: Store,
     sandbox: Arc<Sandbox>,
+    containers: Containers,
     pub(crate) journal: EmbeddedJournal,
     key: HostKey,
     name: String,
@@ -123,7 +130,8 @@ impl Host {
         std::fs::create_dir_all(layout.keys()).map_err(directory)?;
         let keys = cap_std::fs::Dir::open_ambient_dir(layout.keys(), cap_std::ambient_authority())
             .map_err(directory)?;
-        let HostOptions { compiler, ceilings, log, snapshot_every_bytes, archive } = options;
+        let HostOptions { compiler, containers, ceilings, log, snapshot_every_bytes, archive } =
+            options;
         Self::open_on(Ground {
             disk: Arc::new(disk),
             lock: Some(lock),
@@ -131,6 +139,7 @@ impl Host {
                 cache_dir: layout.cache(),
                 compiler,
             })?),
+            containers: Containers::new(containers),
             key: hb_seal::load_or_create(&keys, layout::KEY)?,
             scratch: root.to_owned(),
             ceilings,
@@ -166,6 +175,7 @@ impl Host {
             ceilings: ground.ceilings,
             store,
             sandbox: ground.sandbox,
+            containers: ground.containers,
             journal: EmbeddedJournal::new(wal, last_positions(&ledger)),
             key: ground.key,
             name: machine_name(),
@@ -186,7 +196,23 @@ impl Host {
             _lock: ground.lock,
         };
         host.mark_crashes()?;
+        host.sweep_containers();
         Ok(host)
+    }
+
+    /// Removes containers that an earlier host left and that no job can go on in. Those of unfinished
+    /// jobs stay: their next attempt takes them over, or removes them.
+    fn sweep_containers(&self) {
+        let is_wanted = |number| {
+            self.with_ledger(|ledger| ledger.jobs.get(&number).is_some_and(Job::is_unfinished))
+        };
+        match self.containers.sweep(self.ledger_id, &is_wanted) {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "containers of an earlier host were removed"),
+            Err(error) => {
+                tracing::warn!(%error, "containers of an earlier host may be left; the next start looks again");
+            }
+        }
     }
 
     /// Every attempt that still holds a job died with an earlier host: this one has the lock.
@@ -217,6 +243,15 @@ impl Host {
 
     pub(crate) fn sandbox(&self) -> &Sandbox {
         &self.sandbox
+    }
+
+    /// What runs native programs.
+    pub fn containers(&self) -> &Containers {
+        &self.containers
+    }
+
+    pub(crate) fn programs(&self) -> Programs<'_> {
+        Programs { store: &self.store, sandbox: &self.sandbox, containers: &self.containers }
     }
 
     pub(crate) fn key(&self) -> &HostKey {

@@ -2,7 +2,7 @@
 //!
 //! Owns: every decision about jobs, in the order receive, decide, append, then act; recovery; the
 //! way from an ending to a seal; verification by re-execution.
-//! Knows nothing of: terminals, HTTP, JSON on the wire, wasmtime.
+//! Knows nothing of: terminals, HTTP, JSON on the wire, wasmtime, container engines.
 //!
 //! Invariants: nothing is announced before it is durable; every change of a job goes through
 //! `hb_types::state::apply`, live and in replay; a data directory has one host at a time.
@@ -29,6 +29,7 @@ mod observer;
 mod origin;
 mod output;
 mod ownership;
+mod program;
 mod queue;
 mod retention;
 mod retry;
@@ -48,6 +49,7 @@ pub use error::{
 };
 pub use execute::{Executed, Orders};
 pub use fork::ForkError;
+pub use hb_container::{AllowedMount, ContainerOptions, Containers, EngineError};
 pub use hb_sandbox::Stream;
 pub use hb_store::{BlobWriter, StoreError};
 pub use host::{Ground, Host, HostOptions, SNAPSHOT_EVERY_BYTES};
@@ -58,6 +60,7 @@ pub use observer::{Notice, Observer};
 pub use origin::{ORIGINS_MAX, OriginError};
 pub use output::{Piece, content_of};
 pub use ownership::{Ownership, is_dying, ownership};
+pub use program::Programs;
 pub use queue::{Candidate, Capacity, PATIENCE_NS, Queue, Waiting};
 pub use retention::{
     ForgetReport, LeftReason, PLAN_MAX, Prunable, PrunePlan, PruneReason, RetentionPolicy,

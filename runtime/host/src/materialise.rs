@@ -11,10 +11,7 @@
 
 use std::{fmt, fs::File, io};
 
-use hb_sandbox::{
-    Control, Ended, Ending, HostFault, Input, Launch, Sandbox, Saved, Session, Stream,
-};
-use hb_store::Store;
+use hb_sandbox::{Control, Ended, Ending, HostFault, Input, Launch, Saved, Session, Stream};
 use hb_types::{
     Digest,
     capture::{Capture, Progress, Restored},
@@ -23,7 +20,12 @@ use hb_types::{
 };
 
 use crate::{
-    attempt::ended_from_outside, error::RunError, observer::Notice, origin::Source, spool::Spooled,
+    attempt::ended_from_outside,
+    error::RunError,
+    observer::Notice,
+    origin::Source,
+    program::{Programs, Whose},
+    spool::Spooled,
     view::blob_file,
 };
 
@@ -32,10 +34,8 @@ const TOLD_MAX: u64 = 100;
 
 /// What runs the jobs.
 pub(crate) struct Materialiser<'a> {
-    /// Where components and inputs are.
-    pub store: &'a Store,
-    /// What runs them.
-    pub sandbox: &'a Sandbox,
+    /// What runs them, and where their blobs are.
+    pub programs: Programs<'a>,
     /// How it is ended from outside.
     pub control: &'a Control,
     /// The limits of the job to begin.
@@ -110,13 +110,7 @@ impl Materialiser<'_> {
         tell: &mut (dyn FnMut(Notice) + Send),
     ) -> Result<Materialised, RunError> {
         let spec = &source.spec;
-        let prepared = if let Some(prepared) = self.sandbox.prepared(spec.component.digest) {
-            prepared
-        } else {
-            tell(Notice::Preparing);
-            let bytes = self.store.get(spec.component.digest)?;
-            self.sandbox.prepare(&bytes, spec.component.digest, &spec.limits)?
-        };
+        let ready = self.programs.ready(spec, &mut || tell(Notice::Preparing))?;
         let launch = self.launch(spec)?;
         let mut search = Search {
             source,
@@ -131,7 +125,10 @@ impl Materialiser<'_> {
             given_up: false,
         };
         search.tell_of(base.map_or(0, |held| held.step));
-        let ended = self.sandbox.run(&prepared, launch, &mut search, self.control)?;
+        let ended = {
+            let whose = Whose::repetition(source.job_hash);
+            self.programs.run(&ready, spec, launch, whose, &mut search, self.control)?
+        };
         let Search { made, missed, given_up, .. } = search;
         if let Some(made) = made {
             return Ok(Materialised::Made(Box::new(made)));
@@ -157,7 +154,7 @@ impl Materialiser<'_> {
     fn launch(&self, spec: &JobSpec) -> Result<Launch, RunError> {
         let mut inputs = Vec::with_capacity(spec.inputs.len());
         for (name, blob) in &spec.inputs {
-            let file = blob_file(self.store, *blob)?;
+            let file = blob_file(self.programs.store, *blob)?;
             inputs.push(Input { name: name.clone(), file, len_bytes: blob.len_bytes });
         }
         let mut limits = spec.limits.clone();
@@ -166,7 +163,7 @@ impl Materialiser<'_> {
         Ok(Launch {
             arguments: spec.arguments.clone(),
             environment: spec.environment.clone(),
-            stdin: spec.stdin.map(|blob| blob_file(self.store, blob)).transpose()?,
+            stdin: spec.stdin.map(|blob| blob_file(self.programs.store, blob)).transpose()?,
             inputs,
             limits,
             seed: spec.seed_bytes(),

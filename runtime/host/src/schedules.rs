@@ -135,6 +135,7 @@ impl Host {
             return Err(ScheduleError::TooMany);
         }
         let hold = self.store().hold();
+        self.take_container(&schedule.spec)?;
         self.check_presence(&schedule.spec)?;
         let record = ScheduleSet { name: name.to_owned(), schedule, at_ns: clock::now_ns() };
         let decided = self.decide_whole(record.into(), Urgency::New).map_err(ChangeError::from)?;

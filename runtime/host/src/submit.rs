@@ -122,6 +122,7 @@ impl Host {
             if let Some(number) = known {
                 return Ok((Submitted::Existing(number), None));
             }
+            self.take_container(&submission.spec)?;
             self.check_presence(&submission.spec)?;
             crate::origin::sources(self.store(), &submission.spec, self.ceilings())?;
             let job_id = match &submission.job_id {
@@ -141,6 +142,16 @@ impl Host {
                 Err(DecideError::Journal(error)) => return Err(error.into()),
             }
         }
+    }
+
+    /// Sees to it that a container is allowed and that its description is there, as a component
+    /// would be. The caller holds the store.
+    pub(crate) fn take_container(&self, spec: &JobSpec) -> Result<(), SubmitError> {
+        if let Some(container) = &spec.container {
+            self.containers().check(container)?;
+            self.store().put(&container.description())?;
+        }
+        Ok(())
     }
 
     pub(crate) fn check_presence(&self, spec: &JobSpec) -> Result<(), SubmitError> {

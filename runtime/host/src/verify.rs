@@ -16,8 +16,7 @@ use std::{collections::BTreeMap, fmt::Display, io, sync::Arc};
 
 use hb_disk::RealDisk;
 use hb_sandbox::{
-    Control, Ended, Ending, HostFault, Input, Launch, PrepareError, Prepared, Sandbox, Saved,
-    Session, Stream,
+    Control, Ended, Ending, HostFault, Input, Launch, PrepareError, Saved, Session, Stream,
 };
 use hb_store::{Store, StoreError};
 use hb_types::{
@@ -36,6 +35,7 @@ use crate::{
     error::RunError,
     materialise::{Materialised, Materialiser},
     origin::{self, OriginError, Source},
+    program::{Programs, Ready, Whose},
     spool::Spooled,
     view::blob_file,
 };
@@ -162,12 +162,7 @@ pub enum VerifyError {
 }
 
 /// Repeats jobs whose blobs are in one store.
-pub struct Verifier<'a> {
-    /// Where component and inputs are.
-    pub store: &'a Store,
-    /// What runs them.
-    pub sandbox: &'a Sandbox,
-}
+pub struct Verifier<'a>(pub Programs<'a>);
 
 impl Verifier<'_> {
     /// Runs the job again and compares; `by_checkpoints` restarts it at every checkpoint.
@@ -183,13 +178,15 @@ impl Verifier<'_> {
             return Err(VerifyError::Semantics { recorded: job_hash, computed: spec.hash() });
         }
         spec.check(&Limits::ceilings())?;
-        if !expected.reproducible {
+        // Nothing makes a native program deterministic, and so no seal claims it; repeating one says
+        // whether it is.
+        let may_be = spec.container.is_some() && expected.outcome.is_reproducible();
+        if !expected.reproducible && !may_be {
             return Err(VerifyError::NotReproducible { outcome: expected.outcome.canonical() });
         }
         self.check_presence(spec)?;
-        let sources = origin::sources(self.store, spec, &Limits::ceilings())?;
-        let component = self.store.get(spec.component.digest)?;
-        let prepared = self.sandbox.prepare(&component, spec.component.digest, &spec.limits)?;
+        let sources = origin::sources(self.0.store, spec, &Limits::ceilings())?;
+        let ready = self.0.ready(spec, &mut || ())?;
         let directory = tempfile::tempdir()?;
         let store = Store::open(Arc::new(RealDisk::open(directory.path())?))?;
         let mut repetition = Repetition::new(&store, expected, job_hash, by_checkpoints);
@@ -198,7 +195,7 @@ impl Verifier<'_> {
             self.begin(&sources, spec, &mut repetition, control)?;
         }
         while repetition.end.is_none() {
-            match self.run(&prepared, spec, &mut repetition, control)? {
+            match self.run(&ready, spec, &mut repetition, control)? {
                 Ended::Stopped if repetition.never_restores => break,
                 Ended::Stopped => restarts += 1,
                 Ended::Finished(_) => break,
@@ -218,7 +215,7 @@ impl Verifier<'_> {
             spec.origin.iter().flat_map(|origin| origin.needs.iter().chain([&origin.spec]));
         let origin = origin.map(|blob| ("a part of the job to go on from".to_owned(), *blob));
         for (what, blob) in std::iter::once(component).chain(inputs).chain(stdin).chain(origin) {
-            if !self.store.contains(blob.digest)? {
+            if !self.0.store.contains(blob.digest)? {
                 return Err(VerifyError::Missing { what, digest: blob.digest });
             }
         }
@@ -234,8 +231,7 @@ impl Verifier<'_> {
         control: &Control,
     ) -> Result<(), VerifyError> {
         let materialiser = Materialiser {
-            store: self.store,
-            sandbox: self.sandbox,
+            programs: self.0,
             control,
             limits: &spec.limits,
             scratch: &tempfile::tempfile,
@@ -254,17 +250,17 @@ impl Verifier<'_> {
 
     fn run(
         &self,
-        prepared: &Prepared,
+        ready: &Ready,
         spec: &JobSpec,
         repetition: &mut Repetition<'_>,
         control: &Control,
     ) -> Result<Ended, VerifyError> {
         let mut inputs = Vec::new();
         for (name, blob) in &spec.inputs {
-            let file = blob_file(self.store, *blob)?;
+            let file = blob_file(self.0.store, *blob)?;
             inputs.push(Input { name: name.clone(), file, len_bytes: blob.len_bytes });
         }
-        let stdin = spec.stdin.map(|blob| blob_file(self.store, blob)).transpose()?;
+        let stdin = spec.stdin.map(|blob| blob_file(self.0.store, blob)).transpose()?;
         let launch = Launch {
             arguments: spec.arguments.clone(),
             environment: spec.environment.clone(),
@@ -276,7 +272,8 @@ impl Verifier<'_> {
             scratch: tempfile::tempfile()?,
         };
         repetition.begin();
-        Ok(self.sandbox.run(prepared, launch, repetition, control)?)
+        let whose = Whose::repetition(repetition.job_hash);
+        Ok(self.0.run(ready, spec, launch, whose, repetition, control)?)
     }
 }
 

@@ -36,6 +36,7 @@ fn open(root: &Path) -> Arc<Host> {
     let program = env!("CARGO_BIN_EXE_hb-host-compile").into();
     let options = HostOptions {
         compiler: Compiler { program, arguments: vec![] },
+        containers: hb_host::ContainerOptions::default(),
         ceilings: Limits::ceilings(),
         log: hb_wal::Options::default(),
         snapshot_every_bytes: SNAPSHOT_EVERY_BYTES,

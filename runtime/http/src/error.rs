@@ -7,8 +7,8 @@ use std::error::Error;
 use hb_api::manifest::ManifestError;
 use hb_edge::{Problem, codes, extract::Json};
 use hb_host::{
-    ChangeError, DecideError, LoadError, OriginError, ReadOutputError, RunError, ScheduleError,
-    StoreError, SubmitError, is_disk_full,
+    ChangeError, DecideError, EngineError, LoadError, OriginError, ReadOutputError, RunError,
+    ScheduleError, StoreError, SubmitError, is_disk_full,
 };
 use hb_read_model::ReadModelError;
 use hb_types::{Digest, job::InvalidSpec};
@@ -94,8 +94,8 @@ impl From<ManifestError> for Failed {
                 Problem::new(&codes::INVALID_MANIFEST, error.to_string()).with("field", field)
             }
             ManifestError::Missing { missing: digests } => missing(error.to_string(), digests),
-            ManifestError::NeedsContainer => {
-                Problem::new(&codes::NEEDS_CONTAINER_EXECUTOR, error.to_string())
+            ManifestError::Unpinned { .. } => {
+                Problem::new(&codes::INVALID_MANIFEST, error.to_string()).with("field", "image")
             }
             ManifestError::Invalid(error) => invalid(error),
         })
@@ -112,6 +112,9 @@ impl From<SubmitError> for Failed {
     fn from(error: SubmitError) -> Self {
         Self(match &error {
             SubmitError::Invalid(error) => invalid(error),
+            SubmitError::NotAllowed(_) => {
+                Problem::new(&codes::INVALID_MANIFEST, error.to_string()).with("field", "image")
+            }
             SubmitError::Conflict { existing, asked, .. } => {
                 Problem::new(&codes::JOB_ID_CONFLICT, error.to_string())
                     .with("existing_hash", existing)
@@ -127,6 +130,20 @@ impl From<SubmitError> for Failed {
             }
             SubmitError::Origin(origin) => origin_problem(origin),
             SubmitError::Blob(_) | SubmitError::Journal(_) => fault(&error),
+        })
+    }
+}
+
+impl From<EngineError> for Failed {
+    fn from(error: EngineError) -> Self {
+        Self(match &error {
+            EngineError::Absent { .. } | EngineError::Refused { .. } => {
+                Problem::new(&codes::INVALID_MANIFEST, format!("image: {error}"))
+                    .with("field", "image")
+            }
+            EngineError::None { .. } | EngineError::Broken { .. } | EngineError::Threads(_) => {
+                Problem::new(&codes::NEEDS_CONTAINER_EXECUTOR, chain(&error))
+            }
         })
     }
 }

@@ -146,6 +146,7 @@ impl Changes {
         }
         if let Some(component) = self.component {
             spec.component = component;
+            spec.container = None;
         }
         if let Some(labels) = self.labels {
             spec.labels = labels;

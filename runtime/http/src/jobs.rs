@@ -12,7 +12,7 @@ use axum::{
 };
 use hb_api::{
     job::{Accepted, JobView, WhyView},
-    manifest::{LegacyManifest, Manifest},
+    manifest::{LegacyManifest, Manifest, Resolved},
 };
 use hb_edge::{
     Problem, codes,
@@ -52,6 +52,7 @@ const KEY_BYTES: usize = 255;
         (status = 409, description = "job-id-conflict"),
         (status = 422, description = "blob-missing, limit-above-ceiling, idempotency-key-reused"),
         (status = 429, description = "queue-full"),
+        (status = 501, description = "needs-container-executor"),
         (status = 503, description = "draining, not-ready"),
         (status = 507, description = "disk-full"),
     ))]
@@ -63,18 +64,7 @@ pub(crate) async fn submit(
     body: Result<Json<Manifest>, Problem>,
 ) -> Result<Response, Failed> {
     let manifest = manifest_in(body)?;
-    let resolved = block_in_place(|| {
-        manifest.resolve(|digest| Ok::<_, Failed>(app.host().blob_len(digest)?))
-    })?;
-    let mut submission = Submission {
-        job_id: resolved.job_id,
-        name_hint: resolved.name_hint,
-        spec: resolved.spec,
-        terms: resolved.terms,
-        rerun: resolved.rerun,
-    };
-    submission.terms.submitted_by = Some(principal.name.to_string());
-    submission.terms.traceparent = trace.map(|context| context.0.to_traceparent());
+    let mut submission = submission(&app, manifest, &principal, trace)?;
     let key = idempotency_key(&headers)?;
     let keyed = key.is_some() && submission.job_id.is_none();
     if let (Some(key), None) = (&key, &submission.job_id) {
@@ -88,6 +78,40 @@ pub(crate) async fn submit(
             return Failed(Problem::new(&codes::IDEMPOTENCY_KEY_REUSED, detail));
         }
         failed
+    })
+}
+
+/// What a manifest comes to here: images are what they are on this host now.
+fn submission(
+    app: &App,
+    mut manifest: Manifest,
+    principal: &Principal,
+    trace: Option<axum::Extension<TraceContext>>,
+) -> Result<Submission, Failed> {
+    let resolved = resolve(app, &mut manifest)?;
+    let mut submission = Submission {
+        job_id: resolved.job_id,
+        name_hint: resolved.name_hint,
+        spec: resolved.spec,
+        terms: resolved.terms,
+        rerun: resolved.rerun,
+    };
+    submission.terms.submitted_by = Some(principal.name.to_string());
+    submission.terms.traceparent = trace.map(|context| context.0.to_traceparent());
+    Ok(submission)
+}
+
+/// Resolves a manifest with what this host has.
+pub(crate) fn resolve(app: &App, manifest: &mut Manifest) -> Result<Resolved, Failed> {
+    block_in_place(|| {
+        if manifest.image.is_some() {
+            // Without an engine nothing is promised.
+            app.host().containers().ping()?;
+        }
+        if let Some(image) = manifest.unpinned() {
+            manifest.image_id = Some(app.host().containers().pin(image)?);
+        }
+        manifest.resolve(|digest| Ok::<_, Failed>(app.host().blob_len(digest)?))
     })
 }
 
@@ -174,23 +198,29 @@ fn accepted(job: &Job, created: bool) -> Response {
 }
 
 /// Submit a job in the older form, for a container.
+///
+/// It means the same as a manifest with an image; the answer is the same too.
 #[utoipa::path(post, path = "/api/submit_job", tag = "jobs", request_body = LegacyManifest,
-    responses((status = 501, description = "needs-container-executor")))]
+    responses(
+        (status = 202, body = Accepted, description = "the job is durable"),
+        (status = 200, body = Accepted, description = "the job was there"),
+        (status = 400, description = "invalid-manifest"),
+        (status = 409, description = "job-id-conflict"),
+        (status = 429, description = "queue-full"),
+        (status = 501, description = "needs-container-executor"),
+        (status = 503, description = "draining, not-ready"),
+        (status = 507, description = "disk-full"),
+    ))]
 pub(crate) async fn submit_legacy(
-    State(_): State<App>,
+    State(app): State<App>,
+    principal: Principal,
+    trace: Option<axum::Extension<TraceContext>>,
     body: Result<Json<LegacyManifest>, Problem>,
 ) -> Result<Response, Failed> {
     let manifest = manifest_in(body)?;
     check_name("job id", &manifest.job_id)?;
-    let image = printable(&manifest.image_hash, 200);
-    Err(Failed(Problem::new(
-        &codes::NEEDS_CONTAINER_EXECUTOR,
-        format!(
-            "job {} wants container image {image}, and this host has no container executor; \
-             nothing was recorded: compile the program to a component and POST it to /v1/jobs",
-            manifest.job_id
-        ),
-    )))
+    let submission = submission(&app, manifest.manifest()?, &principal, trace)?;
+    accept(&app, &submission).await
 }
 
 /// Look at a job.

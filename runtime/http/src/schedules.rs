@@ -24,6 +24,7 @@ use tokio::task::block_in_place;
 
 use crate::{
     error::{Failed, manifest_in},
+    jobs::resolve,
     state::App,
 };
 
@@ -87,7 +88,7 @@ pub(crate) async fn set(
     Path(name): Path<String>,
     body: Result<Json<ScheduleRequest>, Problem>,
 ) -> Result<Response, Failed> {
-    let asked = manifest_in(body)?;
+    let mut asked = manifest_in(body)?;
     let wrong = |detail: &str| Failed(Problem::new(&codes::INVALID_MANIFEST, detail));
     if asked.manifest.job_id.is_some() {
         return Err(wrong("manifest.job_id: leave it out, each moment's job has an id of its own"));
@@ -97,9 +98,7 @@ pub(crate) async fn set(
         Some("skip") => Missed::Skip,
         Some(_) => return Err(wrong("missed: `latest` or `skip` expected")),
     };
-    let resolved = block_in_place(|| {
-        asked.manifest.resolve(|digest| Ok::<_, Failed>(app.host().blob_len(digest)?))
-    })?;
+    let resolved = resolve(&app, &mut asked.manifest)?;
     let mut terms = resolved.terms;
     terms.submitted_by = Some(principal.name.to_string());
     let (cron, since_ns) = (asked.cron, now_ns());

@@ -6,7 +6,7 @@
 use std::{io::Read, sync::Arc};
 
 use hb_api::manifest::{Manifest, ManifestError};
-use hb_host::{Dispatcher, StoreError, Submission, SubmitError};
+use hb_host::{Dispatcher, EngineError, StoreError, Submission, SubmitError};
 use hb_types::{Digest, event::JobNumber, ledger::Job};
 
 /// A job that was handed in.
@@ -30,6 +30,20 @@ pub enum HandError {
 impl From<ManifestError> for HandError {
     fn from(error: ManifestError) -> Self {
         Self::Refused(error.to_string())
+    }
+}
+
+impl From<EngineError> for HandError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Absent { .. } | EngineError::Refused { .. } => {
+                Self::Refused(format!("image: {error}"))
+            }
+            // It may be started later.
+            EngineError::None { .. } | EngineError::Broken { .. } | EngineError::Threads(_) => {
+                Self::Later(error.to_string())
+            }
+        }
     }
 }
 
@@ -59,6 +73,10 @@ impl Desk for HostDesk {
 
     fn hand_in(&self, manifest: &Manifest) -> Result<Handed, HandError> {
         let host = self.0.host();
+        let mut manifest = manifest.clone();
+        if let Some(image) = manifest.unpinned() {
+            manifest.image_id = Some(host.containers().pin(image)?);
+        }
         let resolved = manifest.resolve(|digest| host.blob_len(digest).map_err(HandError::from))?;
         let mut terms = resolved.terms;
         terms.submitted_by = Some("queue folder".to_owned());

@@ -16,9 +16,9 @@ fn is_path(text: &str) -> bool {
     text.contains(['/', '.'])
 }
 
-/// Reads a manifest; the error says where it makes no sense.
+/// Reads a manifest, also in the older form; the error says where it makes no sense.
 pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
-    serde_json::from_slice(bytes).map_err(|error| format!("this is no manifest: {error}"))
+    Manifest::read(bytes).map_err(|error| format!("this is no manifest: {error}"))
 }
 
 /// Takes in the files that a manifest names, puts their digests in their places, and gives it the

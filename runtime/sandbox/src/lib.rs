@@ -37,5 +37,5 @@ pub use abort::HostFault;
 pub use compile::{Compiler, child::compiler_main};
 pub use engine::ENGINE_VERSION;
 pub use error::{PrepareError, Rejection, SandboxError};
-pub use sandbox::{Prepared, Sandbox, SandboxOptions};
 pub use hb_session::{Control, Ended, Ending, Input, Launch, Saved, Session, Stream};
+pub use sandbox::{Prepared, Sandbox, SandboxOptions};

@@ -86,6 +86,10 @@ pub struct Circumstances {
     pub engine_version: String,
     /// Whether nothing outside of the manifest could reach the job.
     pub hermetic: bool,
+    /// Whether the sandbox left it to the program to be deterministic: a native program in a
+    /// container. A repetition says whether it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub determinism_not_enforced: bool,
     /// Whether a limit was reached in a way that depends on when checkpoints fell due and where the
     /// job was resumed, so that a repetition may pass it or reach it elsewhere.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -55,6 +55,7 @@ pub(super) fn job() -> SealedJob {
             hb_version: "0.1.0".to_owned(),
             engine_version: "wasmtime 48.0.8".to_owned(),
             hermetic: true,
+            determinism_not_enforced: false,
             history_dependent: false,
             grants: Vec::new(),
         },

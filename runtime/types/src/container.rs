@@ -340,7 +340,9 @@ fn check_mount(mount: &Mount) -> Result<(), &'static str> {
     };
     let target = mount.target.as_str();
     if RESERVED.iter().any(|taken| within(target, taken) || within(taken, target)) {
-        return Err("the target must not be /job, /out, /in, /hackbrain, /proc, /sys, /dev or /tmp");
+        return Err(
+            "the target must not be /job, /out, /in, /hackbrain, /proc, /sys, /dev or /tmp",
+        );
     }
     Ok(())
 }

@@ -175,6 +175,7 @@ pub fn open(disk: &Arc<dyn Storage>, script: &Script) -> Result<Host, OpenHostEr
         sandbox: sandbox(),
         key: HostKey::from_seed(&[7; 32]),
         scratch: std::env::temp_dir(),
+        containers: hb_host::Containers::new(hb_host::ContainerOptions::default()),
         ceilings: Limits::ceilings(),
         log: script.log(),
         snapshot_every_bytes: script.snapshot_every_bytes,

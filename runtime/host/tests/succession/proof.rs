@@ -1,7 +1,9 @@
 //! Jobs that go on from another one's checkpoint are proven by repetition too.
 
 use hb_guests::COUNTER;
-use hb_host::{Expected, LedgerView, Verdict, Verifier, VerifyError};
+use hb_host::{
+    ContainerOptions, Containers, Expected, LedgerView, Programs, Verdict, Verifier, VerifyError,
+};
 use hb_sandbox::Control;
 use hb_seal::CheckpointMark;
 use hb_types::{
@@ -44,8 +46,9 @@ fn verify(
 ) -> Result<Verdict, VerifyError> {
     let view = LedgerView::open(world.root()).unwrap();
     let sandbox = sandbox();
-    let verifier = Verifier { store: view.store(), sandbox: &sandbox };
-    verifier.verify(spec, spec.hash(), expected, by_checkpoints, control)
+    let containers = Containers::new(ContainerOptions::default());
+    let programs = Programs { store: view.store(), sandbox: &sandbox, containers: &containers };
+    Verifier(programs).verify(spec, spec.hash(), expected, by_checkpoints, control)
 }
 
 fn forked(world: &World) -> (Job, Job) {

@@ -45,6 +45,7 @@ fn open(root: &Path, archive: ArchiveOptions) -> Arc<Host> {
         sandbox: sandbox(),
         key: HostKey::from_seed(&[7; 32]),
         scratch: std::env::temp_dir(),
+        containers: hb_host::Containers::new(hb_host::ContainerOptions::default()),
         ceilings: Limits::ceilings(),
         log: hb_wal::Options::default(),
         snapshot_every_bytes: hb_host::SNAPSHOT_EVERY_BYTES,
