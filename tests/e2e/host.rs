@@ -39,11 +39,21 @@ pub struct Host {
 impl Host {
     /// Starts one and does not wait for it.
     pub fn spawn(world: &World, flags: &[&str]) -> Self {
+        Self::spawn_with(world, flags, |_| ())
+    }
+
+    /// The same, with something else said to its process.
+    pub fn spawn_with(
+        world: &World,
+        flags: &[&str],
+        say: impl FnOnce(&mut std::process::Command),
+    ) -> Self {
         let log = world.path("host.log");
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let arguments = ["serve", "--listen", "127.0.0.1:0"].iter().chain(flags);
         let mut command = world.hb(arguments);
         command.stdout(Stdio::null()).stderr(file);
+        say(&mut command);
         Self { running: Running::start(&mut command), world_data: world.data(), log }
     }
 

@@ -140,12 +140,20 @@ pub(crate) struct State {
     queue: Queue,
     running: HashMap<JobNumber, Orders>,
     /// How often in a row the host failed while it ran a job.
-    faults: HashMap<JobNumber, u32>,
+    faults: HashMap<JobNumber, Faults>,
     /// When jobs must have ended.
     finish_by: BTreeSet<(u64, JobNumber)>,
     mode: Mode,
     /// Why the host can do nothing any more, if it cannot.
     failure: Option<String>,
+}
+
+/// Faults of the host without a new checkpoint in between.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Faults {
+    count: u32,
+    /// The job's newest checkpoint at the last one.
+    sequence: u64,
 }
 
 impl Shared {

@@ -15,7 +15,7 @@ use std::{
 
 use hb_types::{event::JobNumber, ledger::Job, outcome::Outcome, text::printable};
 
-use super::{LONGEST_WAIT, Mode, Shared};
+use super::{Faults, LONGEST_WAIT, Mode, Shared};
 use crate::{
     clock,
     decide::Decided,
@@ -29,7 +29,8 @@ use crate::{
 const STACK_BYTES: usize = 4 * 1024 * 1024;
 /// How much later than others a worker runs: whoever answers or writes goes first.
 const NICENESS: i32 = 5;
-/// The pause after the first fault of the host while it ran a job; it doubles each time.
+/// The pause after the first fault of the host while it ran a job; it doubles each time that the job
+/// did not come to a new checkpoint.
 const FAULT_PAUSE_NS: u64 = 1_000_000_000;
 /// The longest such pause.
 const FAULT_PAUSE_MAX_NS: u64 = 60_000_000_000;
@@ -198,9 +199,13 @@ impl Shared {
         }
         let mut state = self.lock();
         let faults = state.faults.entry(number).or_default();
+        if job.state.sequence != faults.sequence {
+            // It came further, so what went wrong before is over.
+            *faults = Faults { count: 0, sequence: job.state.sequence };
+        }
         let pause_ns =
-            FAULT_PAUSE_NS.saturating_mul(1 << (*faults).min(16)).min(FAULT_PAUSE_MAX_NS);
-        *faults = faults.saturating_add(1);
+            FAULT_PAUSE_NS.saturating_mul(1 << faults.count.min(16)).min(FAULT_PAUSE_MAX_NS);
+        faults.count = faults.count.saturating_add(1);
         let now_ns = clock::now_ns();
         let not_before_ns = now_ns.saturating_add(pause_ns).max(job.not_before_ns);
         state.queue.offer(Candidate { not_before_ns, ..Candidate::of(&job) }, now_ns);
