@@ -41,7 +41,7 @@ fn printed(steps: u64) -> String {
 fn a_native_program_has_the_contract_of_a_component() {
     let Some(place) = Place::open("a native program") else { return };
     let world = &place.world;
-    let ran = Running::start(&mut steps(&place, "whole", "20", "0")).finish().ok();
+    let ran = Running::start(&mut steps(&place, "whole", "20", "0.05")).finish().ok();
     assert_eq!(ran.text(), printed(20));
     let shown = world.show("whole");
     assert_eq!(shown["state"], "SEALED");

@@ -4,6 +4,7 @@
 //! Owns: starting, killing and removing it, and the image that jobs run in.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::Write as _,
     os::unix::process::CommandExt as _,
@@ -19,6 +20,8 @@ use crate::support::wait_until;
 /// A running engine; it is gone with everything that belongs to it when it is let go of.
 pub struct Engine {
     dir: TempDir,
+    /// Runs containers; a machine's own is a service beside the daemon, and outlives it.
+    containerd: Option<Child>,
     daemon: Option<Child>,
     live_restore: bool,
 }
@@ -47,7 +50,7 @@ pub fn made(what: &str) -> Result<PathBuf, String> {
 impl Engine {
     /// An engine with the image; none, said by name, where there cannot be one.
     pub fn start(test: &str) -> Option<Self> {
-        for program in ["dockerd", "docker", "debootstrap"] {
+        for program in ["dockerd", "containerd", "docker", "debootstrap"] {
             if !has(program) {
                 skip(test, &format!("{program} is missing"));
                 return None;
@@ -61,7 +64,8 @@ impl Engine {
             }
         };
         let dir = tempfile::Builder::new().prefix("hb-engine").tempdir().unwrap();
-        let mut engine = Self { dir, daemon: None, live_restore: false };
+        let mut engine = Self { dir, containerd: None, daemon: None, live_restore: false };
+        engine.spawn_containerd();
         engine.spawn();
         if let Err(why) = engine.come_up() {
             skip(test, &why);
@@ -76,19 +80,40 @@ impl Engine {
         self.dir.path().join(name)
     }
 
+    fn log(&self) -> fs::File {
+        fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap()
+    }
+
+    fn spawn_containerd(&mut self) {
+        let config = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
+        fs::write(self.path("containerd.toml"), config).unwrap();
+        let mut command = Command::new("containerd");
+        command
+            .args([OsStr::new("--config"), self.path("containerd.toml").as_ref()])
+            .args([OsStr::new("--root"), self.path("containerd").as_ref()])
+            .args([OsStr::new("--state"), self.path("containerd-state").as_ref()])
+            .args([OsStr::new("--address"), self.path("containerd.sock").as_ref()])
+            .stdin(Stdio::null())
+            .stdout(self.log())
+            .stderr(self.log())
+            .process_group(0);
+        self.containerd = Some(command.spawn().unwrap());
+        wait_until("containerd listens", || self.path("containerd.sock").exists());
+    }
+
     fn spawn(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
         let flag = |name: &str, path: &str| format!("--{name}={}", self.path(path).display());
         let mut command = Command::new("dockerd");
         command
             .arg(format!("--host=unix://{}", self.path("socket").display()))
+            .arg(flag("containerd", "containerd.sock"))
             .args([flag("data-root", "data"), flag("exec-root", "exec"), flag("pidfile", "pid")])
             .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
             .arg(format!("--live-restore={}", self.live_restore))
             .env_remove("DOCKER_HOST")
             .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
+            .stdout(self.log())
+            .stderr(self.log())
             // A signal to the tests' own group is none to the engine.
             .process_group(0);
         self.daemon = Some(command.spawn().unwrap());
@@ -168,19 +193,9 @@ impl Drop for Engine {
                 let _ = self.ask(&["rm", "-f", id]);
             }
         }
-        if let Some(mut daemon) = self.daemon.take() {
-            let _ = Command::new("kill").arg(daemon.id().to_string()).status();
-            let _ = daemon.wait();
-        }
-        // Its child outlives a daemon that was killed.
-        let containerd = self.path("exec/containerd/containerd.pid");
-        if let Ok(pid) = fs::read_to_string(containerd) {
-            let is_its = fs::read_to_string(format!("/proc/{}/cmdline", pid.trim()))
-                .is_ok_and(|line| line.contains(&*self.dir.path().to_string_lossy()));
-            if is_its {
-                let _ = Command::new("kill").arg(pid.trim()).status();
-                wait_until("containerd is gone", || !Path::new("/proc").join(pid.trim()).exists());
-            }
+        for mut process in [self.daemon.take(), self.containerd.take()].into_iter().flatten() {
+            let _ = Command::new("kill").arg(process.id().to_string()).status();
+            let _ = process.wait();
         }
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         let below = self.dir.path().to_string_lossy().into_owned();
