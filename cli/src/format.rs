@@ -7,7 +7,11 @@ use std::{
 };
 
 use comfy_table::{Table, presets};
-use hb_types::{outcome::Outcome, text::is_unsafe};
+use hb_types::{
+    container::Container,
+    outcome::Outcome,
+    text::{is_unsafe, printable},
+};
 
 /// RFC 3339 in UTC, to the second.
 pub fn time(at_ns: u64) -> String {
@@ -100,6 +104,18 @@ pub fn ignore_gone_reader(result: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
+}
+
+/// What a native program runs in, as lines with their names.
+pub fn container(container: &Container) -> Vec<(&'static str, String)> {
+    let shown = |text: &str| printable(text, 300);
+    let image = match container.name.as_str() {
+        "" => container.image.clone(),
+        name => format!("{} ({})", shown(name), container.image),
+    };
+    let mounts = container.mounts.iter().map(|mount| ("mount", shown(&mount.to_string())));
+    let grants = container.grants.iter().map(|grant| ("grant", shown(&grant.to_string())));
+    std::iter::once(("image", image)).chain(mounts).chain(grants).collect()
 }
 
 #[cfg(test)]

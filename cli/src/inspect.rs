@@ -177,7 +177,10 @@ pub fn show(invocation: &Invocation<'_>, name: &str) -> anyhow::Result<u8> {
     for (name, value) in &job.progress.metrics {
         lines.push(("metric", format!("{} = {value}", printable(name, 128))));
     }
-    lines.push(("component", job.spec.component.digest.to_string()));
+    match &job.spec.container {
+        Some(container) => lines.extend(format::container(container)),
+        None => lines.push(("component", job.spec.component.digest.to_string())),
+    }
     lines.push(("arguments", printable(&job.spec.arguments.join(" "), 1000)));
     for (name, blob) in &job.spec.inputs {
         lines.push(("input", format!("{name} {} {}", format::bytes(blob.len_bytes), blob.digest)));

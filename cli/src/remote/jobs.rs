@@ -159,7 +159,10 @@ fn lines(job: &JobView) -> Vec<(&'static str, String)> {
     let metrics = job.progress.metrics.iter();
     lines.extend(metrics.map(|(name, value)| ("metric", format!("{name} = {value}"))));
     lines.push(("queue", format!("{}, priority {}", job.terms.queue, job.terms.priority)));
-    lines.push(("component", job.spec.component.digest.to_string()));
+    match &job.spec.container {
+        Some(container) => lines.extend(format::container(container)),
+        None => lines.push(("component", job.spec.component.digest.to_string())),
+    }
     lines.push(("arguments", printable(&job.spec.arguments.join(" "), 1000)));
     for (name, blob) in &job.spec.inputs {
         lines.push(("input", format!("{name} {} {}", format::bytes(blob.len_bytes), blob.digest)));

@@ -188,7 +188,9 @@ impl<'a> Attempt<'a> {
         if stream == Stream::Stdout {
             let found = self.markers.feed(bytes);
             if !found.is_empty() {
-                found.into_iter().for_each(|line| self.job.marker(line));
+                for line in found {
+                    self.job.marker(line);
+                }
                 self.session.progress(&self.job.progress());
             }
         }
@@ -244,7 +246,13 @@ impl<'a> Attempt<'a> {
         if self.given.is_none() && !self.asked {
             self.asked = true;
             if self.bind()? {
-                self.give_back().map_err(End::io("a checkpoint could not be put back"))?;
+                self.give_back().map_err(|error| match error.kind() {
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::AlreadyExists => {
+                        let why = "it changes its files while its checkpoint is put back";
+                        End::Contract(why.to_owned())
+                    }
+                    _ => End::io("a checkpoint could not be put back")(error),
+                })?;
             }
         }
         let Some(given) = &self.given else {

@@ -172,9 +172,13 @@ impl Job {
         notes: &[String],
     ) {
         self.report(done, total);
-        metrics.iter().for_each(|(name, value)| self.metric(name, *value));
+        for (name, value) in metrics {
+            self.metric(name, *value);
+        }
         self.said.notes.clear();
-        notes.iter().for_each(|text| self.note(text));
+        for text in notes {
+            self.note(text);
+        }
     }
 }
 

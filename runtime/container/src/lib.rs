@@ -12,6 +12,7 @@
 
 mod adopt;
 mod attempt;
+mod beneath;
 mod connection;
 mod containers;
 mod end;

@@ -19,6 +19,7 @@ use hb_types::capture::{CHUNK_BYTES, ChunkSource as _, NodeKind, chunk_count};
 use rustix::{fs::Stat, io::Errno};
 
 use crate::{
+    beneath,
     end::{End, refused},
     place::Place,
     walk::{self, Entry, Found, WalkError},
@@ -65,7 +66,7 @@ impl Mirror {
             let name = root.name();
             let top = File::open(place.path(name)).map_err(End::io("a job's files are gone"))?;
             let base = world.open_root(root).map_err(|why| refused(name, why))?;
-            let walked = walk::walk(top.into(), name, &mut |entry| {
+            let walked = walk::walk(&top.into(), name, &mut |entry| {
                 present.insert(entry.path.to_owned(), entry.found);
                 self.take(entry, world, base, start_ns, &mut seen)
             });
@@ -111,7 +112,7 @@ impl Mirror {
                 let known =
                     kind == Some(hb_files::Kind::File) && self.seen.get(entry.path) == Some(&now);
                 if !known {
-                    self.copy(entry, world, base, inner, start_ns)?;
+                    copy(entry, world, base, inner, start_ns)?;
                 }
                 if !is_fresh(entry.stat) {
                     seen.insert(entry.path.to_owned(), now);
@@ -121,57 +122,16 @@ impl Mirror {
         }
     }
 
-    /// Reads a file and takes over the chunks that differ.
-    fn copy(
-        &self,
-        entry: &Entry<'_>,
-        world: &mut World,
-        base: Handle,
-        inner: &str,
-        start_ns: u64,
-    ) -> Result<(), End> {
-        let why = |why| refused(entry.path, why);
-        let file = walk::open_file(entry.parent, entry.name);
-        let file = file.map_err(|error| unreadable(entry.path, &error.into()))?;
-        let stat = rustix::fs::fstat(file.as_fd());
-        let stat = stat.map_err(|error| unreadable(entry.path, &error.into()))?;
-        if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
-            return Err(End::Contract(format!("/{} changed while it was kept", entry.path)));
-        }
-        let how = Open { create: true, write: true, ..Open::default() };
-        let handle = world.open(base, inner, how, start_ns).map_err(why)?;
-        let mut file = File::from(file);
-        let mut chunk = vec![0; CHUNK_BYTES as usize];
-        let mut held = vec![0; CHUNK_BYTES as usize];
-        let mut offset = 0u64;
-        loop {
-            let len =
-                read_full(&mut file, &mut chunk).map_err(|error| unreadable(entry.path, &error))?;
-            if len == 0 {
-                break;
-            }
-            let before = world.read_at(handle, offset, &mut held[..len]).map_err(why)?;
-            if held[..before] != chunk[..len] {
-                world.write_at(handle, offset, &chunk[..len], start_ns).map_err(why)?;
-            }
-            offset += len as u64;
-        }
-        let stat = world.stat(handle).map_err(why)?;
-        if stat.size_bytes > offset {
-            world.set_len(handle, offset, start_ns).map_err(why)?;
-        }
-        world.close(handle);
-        Ok(())
-    }
-
-    /// Gives the directories what the job's files hold, in place of everything in them.
+    /// Gives the directories what the job's files hold, in place of everything in them. The program
+    /// may run meanwhile.
     pub(crate) fn push(&mut self, place: &Place, world: &World) -> io::Result<()> {
         self.seen.clear();
         for root in ROOTS {
             for entry in fs::read_dir(place.path(root.name()))? {
                 let entry = entry?;
+                // Neither follows a link, whatever takes this name meanwhile.
                 if entry.file_type()?.is_dir() {
-                    crate::place::remove(&entry.path())?;
+                    fs::remove_dir_all(entry.path())?;
                 } else {
                     fs::remove_file(entry.path())?;
                 }
@@ -180,22 +140,65 @@ impl Mirror {
         let (contents, names) = world.capture();
         let lengths: BTreeMap<_, _> =
             contents.iter().map(|content| (content.id, content.len_bytes)).collect();
+        let tops = [File::open(place.path("job"))?, File::open(place.path("out"))?];
         // In byte order a directory comes before everything below it.
         for (path, node) in &names {
-            let target = place.path(path);
+            let Some((root, inner)) = path.split_once('/') else { continue };
+            let top = &tops[usize::from(root == Root::Out.name())];
             match node.kind {
-                NodeKind::Directory => fs::create_dir(&target)?,
+                NodeKind::Directory => beneath::create_directory(top, inner, place.user)?,
                 NodeKind::File(id) => {
-                    let mut file = File::create_new(&target)?;
+                    let mut file = beneath::create_file(top, inner, place.user)?;
                     for index in 0..chunk_count(lengths.get(&id).copied().unwrap_or(0)) {
                         file.write_all(&world.read_chunk(id, index)?)?;
                     }
                 }
             }
-            place.give(&target)?;
         }
         Ok(())
     }
+}
+
+/// Reads a file and takes over the chunks that differ.
+fn copy(
+    entry: &Entry<'_>,
+    world: &mut World,
+    base: Handle,
+    inner: &str,
+    start_ns: u64,
+) -> Result<(), End> {
+    let why = |why| refused(entry.path, why);
+    let file = walk::open_file(entry.parent, entry.name);
+    let file = file.map_err(|error| unreadable(entry.path, &error.into()))?;
+    let stat = rustix::fs::fstat(file.as_fd());
+    let stat = stat.map_err(|error| unreadable(entry.path, &error.into()))?;
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+        return Err(End::Contract(format!("/{} changed while it was kept", entry.path)));
+    }
+    let how = Open { create: true, write: true, ..Open::default() };
+    let handle = world.open(base, inner, how, start_ns).map_err(why)?;
+    let mut file = File::from(file);
+    let mut chunk = vec![0; CHUNK_BYTES as usize];
+    let mut held = vec![0; CHUNK_BYTES as usize];
+    let mut offset = 0u64;
+    loop {
+        let len =
+            read_full(&mut file, &mut chunk).map_err(|error| unreadable(entry.path, &error))?;
+        if len == 0 {
+            break;
+        }
+        let before = world.read_at(handle, offset, &mut held[..len]).map_err(why)?;
+        if held[..before] != chunk[..len] {
+            world.write_at(handle, offset, &chunk[..len], start_ns).map_err(why)?;
+        }
+        offset += len as u64;
+    }
+    let stat = world.stat(handle).map_err(why)?;
+    if stat.size_bytes > offset {
+        world.set_len(handle, offset, start_ns).map_err(why)?;
+    }
+    world.close(handle);
+    Ok(())
 }
 
 /// What the job's files have and the directories no longer.

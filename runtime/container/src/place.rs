@@ -198,17 +198,13 @@ impl Place {
         fs::rename(self.path("note.new"), self.path("note.json"))
     }
 
-    /// Makes a file or directory below `job` or `out` the container's.
-    pub(crate) fn give(&self, path: &Path) -> io::Result<()> {
-        self.user.own(path)
-    }
-
     pub(crate) fn remove(&self) -> io::Result<()> {
         remove(&self.root)
     }
 }
 
-/// Removes a directory with everything in it. A program may have taken its own rights away.
+/// Removes a directory with everything in it, of a program that has ended. It may have taken its own
+/// rights away.
 pub(crate) fn remove(root: &Path) -> io::Result<()> {
     match fs::remove_dir_all(root) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

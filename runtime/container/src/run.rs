@@ -38,7 +38,7 @@ use crate::{
 /// How often everything is looked at where nothing happens.
 const TICK: Duration = Duration::from_millis(20);
 /// How long a program may take to come to its gate.
-const GATE: Duration = Duration::from_secs(60);
+const GATE: Duration = Duration::from_mins(1);
 /// How long a container that was killed may take to be gone.
 const GOING: Duration = Duration::from_secs(20);
 /// Bytes of an explanation's line.
@@ -388,8 +388,13 @@ fn conclude(
     };
     let taken = match &ended {
         // What exceeds a limit, or cannot be kept, is left.
-        Err(End::Limit(LimitReached { limit: Limit::FilesBytes | Limit::Files, .. })) => Ok(()),
-        Err(End::Fault(_) | End::Stopped | End::Contract(_) | End::NotRunnable(_)) => Ok(()),
+        Err(
+            End::Limit(LimitReached { limit: Limit::FilesBytes | Limit::Files, .. })
+            | End::Fault(_)
+            | End::Stopped
+            | End::Contract(_)
+            | End::NotRunnable(_),
+        ) => Ok(()),
         Err(End::Limit(_) | End::Cancelled) | Ok(_) => attempt.pump().and_then(|()| attempt.pull()),
     };
     let (outcome, message) = match (ended, taken) {

@@ -51,7 +51,7 @@ pub(crate) enum WalkError<E> {
 
 /// Tells of everything below `top`, in order of name, directories before what is in them.
 pub(crate) fn walk<E>(
-    top: OwnedFd,
+    top: &OwnedFd,
     prefix: &str,
     visit: &mut dyn FnMut(&Entry<'_>) -> Result<(), E>,
 ) -> Result<(), WalkError<E>> {
@@ -59,7 +59,7 @@ pub(crate) fn walk<E>(
 }
 
 fn below<E>(
-    directory: OwnedFd,
+    directory: &OwnedFd,
     path: &str,
     depth: usize,
     visit: &mut dyn FnMut(&Entry<'_>) -> Result<(), E>,
@@ -68,7 +68,7 @@ fn below<E>(
         return Err(WalkError::Refused(format!("/{path} is too deep")));
     }
     let mut names = Vec::new();
-    for entry in Dir::read_from(&directory).map_err(io)? {
+    for entry in Dir::read_from(directory).map_err(io)? {
         let entry = entry.map_err(io)?;
         let Ok(name) = entry.file_name().to_str() else {
             return Err(WalkError::Refused(format!("/{path} has a name that is not UTF-8")));
@@ -83,7 +83,7 @@ fn below<E>(
     names.sort_unstable();
     for name in names {
         use std::os::fd::AsFd as _;
-        let stat = match statat(&directory, &*name, AtFlags::SYMLINK_NOFOLLOW) {
+        let stat = match statat(directory, &*name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             // It was removed meanwhile.
             Err(Errno::NOENT) => continue,
@@ -103,7 +103,7 @@ fn below<E>(
         visit(&entry).map_err(WalkError::Visit)?;
         if found == Found::Directory {
             match open_directory(directory.as_fd(), &name) {
-                Ok(inner) => below(inner, &path, depth + 1, visit)?,
+                Ok(inner) => below(&inner, &path, depth + 1, visit)?,
                 // It was removed, or became something else.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(error) => return Err(io(error)),
@@ -144,7 +144,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("b")).unwrap();
         std::fs::write(dir.path().join("b/c"), "y").unwrap();
         let mut seen = Vec::new();
-        let top = std::fs::File::open(dir.path()).unwrap().into();
+        let top = &std::fs::File::open(dir.path()).unwrap().into();
         walk::<()>(top, "job", &mut |entry| {
             seen.push((entry.path.to_owned(), entry.found));
             Ok(())

@@ -29,7 +29,7 @@ pub(crate) fn check(place: &Place, limits: &Limits, pid: Option<i64>) -> Result<
     let (mut bytes, mut files) = (0u64, 0u64);
     for name in ["job", "out"] {
         let top = fs::File::open(place.path(name)).map_err(End::io("a job's files are gone"))?;
-        let walked = walk::walk(top.into(), name, &mut |entry| {
+        let walked = walk::walk(&top.into(), name, &mut |entry| {
             files += 1;
             if entry.found == Found::File {
                 bytes = bytes.saturating_add(used_bytes(
@@ -46,10 +46,9 @@ pub(crate) fn check(place: &Place, limits: &Limits, pid: Option<i64>) -> Result<
             Ok(())
         });
         match walked {
-            Ok(()) => {}
             Err(WalkError::Visit(end)) => return Err(end),
             // What cannot be kept is noticed where it is to be kept.
-            Err(WalkError::Refused(_)) => {}
+            Ok(()) | Err(WalkError::Refused(_)) => {}
             // A program may take its own rights away.
             Err(WalkError::Io(error)) => tracing::debug!(%error, "a job's files cannot be counted"),
         }

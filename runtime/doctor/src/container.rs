@@ -31,10 +31,10 @@ enum Socket {
     Unknown(String),
 }
 
-pub(crate) fn check(around: &Surroundings) -> Check {
+pub(crate) fn check(around: &Surroundings, configured: Option<&str>) -> Check {
     let variable = |name| around.environment.get(name).and_then(|value| value.to_str());
     let runtime = variable("XDG_RUNTIME_DIR");
-    match variable("DOCKER_HOST").filter(|host| !host.is_empty()) {
+    match configured.or_else(|| variable("DOCKER_HOST").filter(|host| !host.is_empty())) {
         Some(host) => {
             let socket = named(host);
             let answer = ask(&socket);
@@ -48,6 +48,8 @@ pub(crate) fn check(around: &Surroundings) -> Check {
 fn named(host: &str) -> Socket {
     if let Some(path) = host.strip_prefix("unix://") {
         Socket::File(path.into())
+    } else if host.starts_with('/') {
+        Socket::File(host.into())
     } else if let Some(address) = host.strip_prefix("tcp://").or(host.strip_prefix("http://")) {
         Socket::Tcp(address.trim_end_matches('/').to_owned())
     } else {

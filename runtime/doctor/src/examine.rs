@@ -58,7 +58,7 @@ pub fn examine(examination: &Examination) -> Vec<Check> {
     checks.extend(clock::check());
     checks.push(machine::kernel());
     checks.push(machine::systemd());
-    checks.push(container::check(&examination.around));
+    checks.push(container::check(&examination.around, config.container.engine.as_deref()));
     checks
 }
 

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::{IMAGE, Place, program};
 use crate::{
-    host::{Blob, Host, get, submit, wait_for_seal},
+    host::{Blob, Host, JSON, get, post, stdout_of, submit, wait_for_seal},
+    http,
     support::wait_until,
 };
 
@@ -68,12 +69,12 @@ fn fifty_kills_of_host_program_and_engine_lose_nothing_and_leave_nothing() {
     println!("{KILLS} kills: {saved} checkpoints, {} attempts", shown["attempts"]);
 
     // How far it came it can be told: its steps stand in its files, its output and its state.
-    crate::host::post(address, "/v1/jobs/victim/hold").is(200);
+    http::request(address, "POST", "/v1/jobs/victim/hold", JSON, b"{}").unwrap().is(202);
     wait_until("it is on hold", || {
         get(address, "/v1/status")["running"] == json!(0)
             && get(address, "/v1/jobs/victim")["held"] == json!(true)
     });
-    let printed = String::from_utf8(crate::host::stdout_of(address, "victim")).unwrap();
+    let printed = String::from_utf8(stdout_of(address, "victim")).unwrap();
     let mut lines = printed.lines();
     assert_eq!(lines.next(), Some("[D1_STABLE] begin"));
     let mut last = 0;
@@ -82,7 +83,7 @@ fn fifty_kills_of_host_program_and_engine_lose_nothing_and_leave_nothing() {
         last = at;
     }
     assert!(last >= 10, "{printed}");
-    crate::host::post(address, "/v1/jobs/victim/cancel").is(200);
+    post(address, "/v1/jobs/victim/cancel").is(202);
 
     // The same program with an end, killed once in each way, ends as one that was left alone.
     submit(address, &manifest("whole", "120", "0.02"));
@@ -104,5 +105,7 @@ fn fifty_kills_of_host_program_and_engine_lose_nothing_and_leave_nothing() {
 }
 
 fn spawn(place: &Place) -> Host {
-    Host::spawn_with(&place.world, &[], |command| place.engine.name_to(command))
+    Host::spawn_with(&place.world, &[], |command| {
+        place.engine.name_to(command);
+    })
 }

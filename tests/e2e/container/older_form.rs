@@ -22,7 +22,7 @@ fn a_plain_python_job_in_the_older_form_runs_by_every_way_in() {
     fs::write(&config, text).unwrap();
     let mut host =
         Host::spawn_with(&place.world, &["--config", config.to_str().unwrap()], |command| {
-            place.engine.name_to(command)
+            place.engine.name_to(command);
         });
     let address = host.ready();
     let image = place.engine.docker(&["image", "inspect", "--format", "{{.Id}}", IMAGE]);
