@@ -377,8 +377,7 @@ mod tests {
 
     #[test]
     fn what_exceeds_the_quota_is_its_limit() {
-        let mut limits = Limits::default();
-        limits.files_bytes = 100_000;
+        let limits = Limits { files_bytes: 100_000, ..Limits::default() };
         let mut pair = Pair::new(&limits);
         fs::write(pair.place.path("out/much"), vec![0; 100_001]).unwrap();
         assert!(matches!(pair.pull(), Err(End::Limit(_))));
