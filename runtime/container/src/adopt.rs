@@ -92,6 +92,16 @@ fn is_intact(engine: &Engine, id: &str) -> Result<bool, EngineError> {
     Ok(exit::is_running(&state) || (exit::has_ended(&state) && ended_by_itself()))
 }
 
+/// Removes all containers of a job.
+pub(crate) fn discard(engine: &Engine, ledger: &[u8], number: u64) -> Result<(), EngineError> {
+    let labels = [format!("{LEDGER}={}", hex(ledger)), format!("{JOB}={number}")];
+    engine
+        .list(&labels)?
+        .into_iter()
+        .filter_map(|found| found.id)
+        .try_for_each(|id| engine.remove(&id))
+}
+
 /// Removes containers of this ledger whose jobs do not need them any more, and those of repetitions
 /// whose process is gone. Returns how many.
 pub(crate) fn sweep(

@@ -84,10 +84,14 @@ impl<'a> Task<'a> {
     /// The name of its directory: a job's is found again by a later host.
     pub(crate) fn directory(&self) -> String {
         match &self.identity {
-            Identity::Job { number, .. } => format!("job-{number}"),
+            Identity::Job { number, .. } => job_directory(*number),
             Identity::Repetition => format!("repetition-{}-{}", std::process::id(), self.number),
         }
     }
+}
+
+fn job_directory(number: u64) -> String {
+    format!("job-{number}")
 }
 
 /// Runs native programs in containers. One for a process; all methods may be called from several
@@ -196,6 +200,23 @@ impl Containers {
             }
         }
         Ok(removed)
+    }
+
+    /// Removes what an earlier process left of a job that does not run and is about to be over. Costs
+    /// nothing where it left nothing.
+    pub fn discard(&self, ledger: [u8; 16], number: u64) {
+        let directory = self.options.directory.join(job_directory(number));
+        if !directory.exists() {
+            return;
+        }
+        let removed = self.engine().and_then(|engine| adopt::discard(engine, &ledger, number));
+        if let Err(error) = removed {
+            tracing::warn!(job = number, %error, "a container may be left; the next start looks again");
+            return;
+        }
+        if let Err(error) = place::remove(&directory) {
+            tracing::warn!(job = number, %error, "a container's directories could not be removed");
+        }
     }
 
     /// Directories of containers of earlier processes, and whose job they are.

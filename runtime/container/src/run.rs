@@ -387,14 +387,12 @@ fn conclude(
         }
     };
     let taken = match &ended {
-        // What exceeds a limit, or cannot be kept, is left.
+        // Files that exceed a limit, or cannot be kept, are left; what was printed is evidence.
         Err(
             End::Limit(LimitReached { limit: Limit::FilesBytes | Limit::Files, .. })
-            | End::Fault(_)
-            | End::Stopped
-            | End::Contract(_)
-            | End::NotRunnable(_),
-        ) => Ok(()),
+            | End::Contract(_),
+        ) => attempt.pump(),
+        Err(End::Fault(_) | End::Stopped | End::NotRunnable(_)) => Ok(()),
         Err(End::Limit(_) | End::Cancelled) | Ok(_) => attempt.pump().and_then(|()| attempt.pull()),
     };
     let (outcome, message) = match (ended, taken) {

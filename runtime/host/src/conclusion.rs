@@ -143,6 +143,10 @@ impl Host {
         outcome: Outcome,
         message: String,
     ) -> Result<Decided, RunError> {
+        if job.spec.container.is_some() {
+            // An earlier host may have left one that nobody has taken over yet.
+            self.containers().discard(self.ledger_id(), job.number);
+        }
         self.conclude_as_held(job, None, outcome, message)
     }
 

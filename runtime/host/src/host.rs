@@ -200,12 +200,12 @@ impl Host {
         Ok(host)
     }
 
-    /// Removes containers that an earlier host left and that no job can go on in. Those of unfinished
-    /// jobs stay: their next attempt takes them over, or removes them.
+    /// Removes containers that an earlier host left and that no job can go on in. Those of jobs that
+    /// are about to go on stay: their next attempt takes them over, or removes them.
     fn sweep_containers(&self) {
-        let is_wanted = |number| {
-            self.with_ledger(|ledger| ledger.jobs.get(&number).is_some_and(Job::is_unfinished))
-        };
+        let goes_on = |job: &Job| job.is_unfinished() && !job.state.held;
+        let is_wanted =
+            |number| self.with_ledger(|ledger| ledger.jobs.get(&number).is_some_and(goes_on));
         match self.containers.sweep(self.ledger_id, &is_wanted) {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "containers of an earlier host were removed"),

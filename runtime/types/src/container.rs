@@ -286,7 +286,10 @@ impl Container {
             return wrong("image", format!("expected sha256: and 64 digits, found {found:?}"));
         }
         if self.mounts.len() > ENTRIES || self.grants.len() > ENTRIES {
-            return wrong("grants", format!("at most {ENTRIES} of them, and as many mounts, are possible"));
+            return wrong(
+                "grants",
+                format!("at most {ENTRIES} of them, and as many mounts, are possible"),
+            );
         }
         let mut ordered = self.clone();
         ordered.normalise();

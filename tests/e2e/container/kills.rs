@@ -104,6 +104,36 @@ fn fifty_kills_of_host_program_and_engine_lose_nothing_and_leave_nothing() {
     place.run(["ledger", "check"]).ok();
 }
 
+#[test]
+fn a_container_that_its_host_left_goes_with_its_job_whatever_becomes_of_that() {
+    let Some(place) = Place::open("containers that were left") else { return };
+    let mut host = spawn(&place);
+    for (job, verb) in [("held", "hold"), ("cancelled", "cancel")] {
+        let mut address = host.ready();
+        let sleeper = json!({"job_id": job, "image": IMAGE, "program": "sleep",
+            "arguments": ["1000"]});
+        submit(address, &sleeper);
+        wait_until("its container runs", || place.engine.containers().len() == 1);
+        // Nothing starts any more, so it waits after the next start of the host.
+        post(address, "/v1/starts/pause").is(200);
+        assert!(host.running.kill());
+        host = spawn(&place);
+        address = host.ready();
+        assert_eq!(place.engine.containers().len(), 1, "it goes on without its host");
+        let path = format!("/v1/jobs/{job}/{verb}");
+        http::request(address, "POST", &path, JSON, b"{}").unwrap().is(202);
+        if verb == "hold" {
+            assert!(host.running.kill());
+            host = spawn(&place);
+            address = host.ready();
+        }
+        wait_until("it is gone", || place.engine.containers().is_empty());
+        post(address, "/v1/starts/resume").is(200);
+    }
+    host.stop();
+    place.engine.is_clean();
+}
+
 fn spawn(place: &Place) -> Host {
     Host::spawn_with(&place.world, &[], |command| {
         place.engine.name_to(command);
