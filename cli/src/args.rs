@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use crate::{
+    chaos::ChaosArgs,
     job_flags::{JobFlags, parse_pair},
     remote::args::{
         CancelArgs, EventsArgs, ForkArgs, HoldArgs, PruneArgs, RetryArgs, ScheduleVerb, SubmitArgs,
@@ -65,6 +66,8 @@ pub enum Verb {
     Run(Box<RunArgs>),
     /// Own a ledger and run jobs that are posted over HTTP.
     Serve(ServeArgs),
+    /// Put a job and a host through kills, torn writes, full disks and power cuts, and see what holds.
+    Chaos(Box<ChaosArgs>),
     /// Make, list and revoke the tokens by which a host knows who asks.
     #[command(subcommand)]
     Token(TokenVerb),

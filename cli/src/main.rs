@@ -4,6 +4,7 @@
 //! nothing about jobs.
 
 mod args;
+mod chaos;
 mod console;
 mod doctor;
 mod failure;
@@ -66,8 +67,9 @@ fn start(cli: &Cli, verb: &str) -> anyhow::Result<u8> {
 fn dispatch(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
     match &invocation.cli.command {
         Verb::Run(args) => run::run(invocation, args),
-        Verb::Serve(_) => serve::serve(invocation),
+        Verb::Serve(args) => serve::serve(invocation, args),
         Verb::Token(verb) => token::token(invocation, verb),
+        Verb::Chaos(args) => chaos::chaos(invocation, args),
         Verb::Verify(args) => verify::verify(invocation, args),
         Verb::Ledger(verb) => ledger::ledger(invocation, verb),
         Verb::Jobs(_)
@@ -135,18 +137,18 @@ impl Invocation<'_> {
 
     /// The ledger, for this process alone.
     fn host(&self) -> anyhow::Result<Host> {
-        self.host_with(log_options())
+        Ok(Host::open(self.root(), self.host_options()?)?)
     }
 
-    fn host_with(&self, log: hb_wal::Options) -> anyhow::Result<Host> {
-        let options = HostOptions {
+    fn host_options(&self) -> anyhow::Result<HostOptions> {
+        Ok(HostOptions {
             compiler: compiler()?,
             ceilings: self.config.ceilings.clone(),
-            log,
+            log: log_options(),
             snapshot_every_bytes: hb_host::SNAPSHOT_EVERY_BYTES,
             archive: hb_host::ArchiveOptions::default(),
-        };
-        Ok(Host::open(self.root(), options)?)
+            wrap_disk: None,
+        })
     }
 
     /// The ledger as it stands, also while another process owns it.

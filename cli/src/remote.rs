@@ -28,7 +28,8 @@ pub use events::{events, trace, wait};
 pub use follow::logs;
 pub use host::{prune, schedule, status, why};
 pub use jobs::{jobs, show};
-pub use submit::submit;
+pub use manifest::of_spec;
+pub use submit::{submit, take_component};
 
 /// Whether the user named a host: then reading commands ask it instead of the ledger here.
 pub fn is_named(invocation: &Invocation<'_>) -> bool {

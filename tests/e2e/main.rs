@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod chaos;
 mod faults;
 mod guests;
 mod host;

@@ -145,6 +145,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("hb-api", &["hb-types"]),
     ("hb-client", &["hb-api", "hb-types"]),
     ("hb-config", &["hb-types"]),
+    ("hb-chaos", &["hb-api", "hb-client", "hb-config", "hb-disk", "hb-types"]),
     ("hb-telemetry", &["hb-types"]),
     ("hb-disk", &[]),
     ("hb-files", &["hb-types"]),
@@ -165,8 +166,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         "hb",
         &[
             "hb-api",
+            "hb-chaos",
             "hb-client",
             "hb-config",
+            "hb-disk",
             "hb-doctor",
             "hb-edge",
             "hb-host",

@@ -179,7 +179,7 @@ fn name_stem(module: &Path) -> String {
 }
 
 /// Takes a component; text is translated first, since a host takes only binaries.
-fn take_component(
+pub fn take_component(
     path: &Path,
     limits: &Limits,
     intake: &mut dyn Intake,

@@ -124,7 +124,7 @@ impl Client {
         let retry_after = header_text(&response, header::RETRY_AFTER);
         let retry_after = self::retry_after(retry_after.as_deref());
         let error = self.refusal(status, response.body_mut());
-        if may_pass(status) && (call.repeat == Repeat::Harmless || was_untouched(status)) {
+        if may_pass(status) && (call.repeat == Repeat::Harmless || was_untouched(status, &error)) {
             Tried::Passing { error, retry_after }
         } else {
             Tried::Final(error)
@@ -276,8 +276,8 @@ fn may_pass(status: StatusCode) -> bool {
 }
 
 /// Statuses that say that nothing was done. One before the host (502, 504) cannot know.
-fn was_untouched(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 429 | 503)
+fn was_untouched(status: StatusCode, error: &ClientError) -> bool {
+    matches!(status.as_u16(), 429 | 503) && !error.is("outcome-unknown")
 }
 
 /// Whether the request cannot have reached the host.

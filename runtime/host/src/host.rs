@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
@@ -52,7 +53,12 @@ pub struct HostOptions {
     pub snapshot_every_bytes: u64,
     /// When jobs that are over leave memory.
     pub archive: ArchiveOptions,
+    /// Puts something between the host and its disk, for experiments.
+    pub wrap_disk: Option<WrapDisk>,
 }
+
+/// Puts something between a host and its disk.
+pub type WrapDisk = Box<dyn FnOnce(Arc<dyn Storage>) -> io::Result<Arc<dyn Storage>>>;
 
 /// What a host stands on, for disks that are not a data directory.
 pub struct Ground {
@@ -123,9 +129,15 @@ impl Host {
         std::fs::create_dir_all(layout.keys()).map_err(directory)?;
         let keys = cap_std::fs::Dir::open_ambient_dir(layout.keys(), cap_std::ambient_authority())
             .map_err(directory)?;
-        let HostOptions { compiler, ceilings, log, snapshot_every_bytes, archive } = options;
+        let HostOptions { compiler, ceilings, log, snapshot_every_bytes, archive, wrap_disk } =
+            options;
+        let disk: Arc<dyn Storage> = Arc::new(disk);
+        let disk = match wrap_disk {
+            Some(wrap) => wrap(disk).map_err(directory)?,
+            None => disk,
+        };
         Self::open_on(Ground {
-            disk: Arc::new(disk),
+            disk,
             lock: Some(lock),
             sandbox: Arc::new(Sandbox::open(SandboxOptions {
                 cache_dir: layout.cache(),
