@@ -35,7 +35,9 @@ pub(crate) enum Start {
     Ready,
     /// It ended before.
     Ended(ExitStatus),
-    /// It did neither for too long.
+    /// What was to be done to it was done before.
+    Struck,
+    /// It did nothing of that for too long.
     Hung,
 }
 
@@ -93,10 +95,23 @@ pub(crate) struct HostProcess {
 impl HostProcess {
     /// Waits until it can take jobs.
     pub fn wait_ready(&mut self, client: &Client, patience: Duration) -> io::Result<Start> {
+        self.wait_ready_or(client, patience, &|| false)
+    }
+
+    /// The same, unless something else happens before.
+    pub fn wait_ready_or(
+        &mut self,
+        client: &Client,
+        patience: Duration,
+        is_struck: &dyn Fn() -> bool,
+    ) -> io::Result<Start> {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(Start::Ended(status));
+            }
+            if is_struck() {
+                return Ok(Start::Struck);
             }
             let here = HostFile::read(&self.data).ok().flatten();
             if here.is_some_and(|host| host.pid == self.child.id())

@@ -73,8 +73,10 @@ impl Ring<'_> {
             restart.reached = true;
             return Ok(Ok(restart.until(self.begun.elapsed())));
         }
-        match host.wait_ready(self.client, START_PATIENCE)? {
+        // A host whose disk is full or fails while it starts lives on and says that it is not ready.
+        match host.wait_ready_or(self.client, START_PATIENCE, &|| self.is_struck())? {
             Start::Ready => restart.ready_ms = Some(begun.elapsed().as_secs_f64() * 1000.0),
+            Start::Struck => {}
             Start::Ended(_) if self.is_struck() => {
                 restart.reached = true;
                 return Ok(Ok(restart.until(self.begun.elapsed())));
