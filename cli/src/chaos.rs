@@ -48,7 +48,7 @@ pub struct ChaosArgs {
     /// A component, a preview-1 core module, or either as text [default: three built-in jobs].
     pub module: Option<PathBuf>,
     /// How often the host is killed.
-    #[arg(long, default_value_t = 60, value_name = "COUNT")]
+    #[arg(long, default_value_t = 50, value_name = "COUNT")]
     pub kills: u32,
     /// What everything that is done follows from [default: a fresh one, which is told].
     #[arg(long, value_name = "NUMBER")]

@@ -95,7 +95,9 @@ fn trap(fault: Fault, chosen: &mut usize, dice: &mut Dice) -> Option<(Point, u64
 /// At which such place: as far into a life as there are such places, early ones more often.
 fn nth(point: Point, dice: &mut Dice) -> u64 {
     let doublings = match point {
-        Point::SegmentChange | Point::Removal => 2,
+        // One takes as long as a life may last.
+        Point::SegmentChange => 0,
+        Point::Removal => 2,
         Point::BeforeRename | Point::AfterRename | Point::Blob => 3,
         Point::Snapshot => 4,
         Point::BetweenWriteAndFlush | Point::BetweenFlushAndAnswer | Point::LogWrite => 6,

@@ -31,6 +31,8 @@ pub(crate) const SNAPSHOT_EVERY_BYTES: u64 = 96 * 1024;
 const START_PATIENCE: Duration = Duration::from_mins(2);
 /// How long a place is waited for: what it needs may not happen in this life.
 const TRAP_PATIENCE: Duration = Duration::from_millis(900);
+/// A segment takes a while to fill.
+const SEGMENT_PATIENCE: Duration = Duration::from_secs(5);
 /// A host whose log failed ends by itself within this.
 const END_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -137,7 +139,9 @@ impl Ring<'_> {
                 }
             }
             Strike::Kill | Strike::Tear | Strike::PowerCut | Strike::LyingFlushes => {
-                let ended = host.wait_end(TRAP_PATIENCE + round.after)?;
+                let patience =
+                    if at == Point::SegmentChange { SEGMENT_PATIENCE } else { TRAP_PATIENCE };
+                let ended = host.wait_end(patience + round.after)?;
                 restart.reached = self.is_struck();
                 match ended {
                     None => host.kill(false)?,
