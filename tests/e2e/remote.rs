@@ -173,6 +173,11 @@ fn schedules_pauses_and_removal_are_one_command_each() {
     wait_until("two moments", || jobs() >= 2);
     world.run(["schedule", "remove", "often"]).ok();
     assert!(!world.run(["schedule", "list"]).ok().text().contains("often"));
+    // Else one of them could be the newest of all.
+    wait_until("they have ended", || {
+        let unfinished = world.run(["status", "--json"]).ok().json();
+        (&unfinished["running"], &unfinished["waiting"]) == (&json!(0), &json!(0))
+    });
 
     world.run(["pause"]).ok();
     world.run(["submit", &hello, "--job-id", "later"]).ok();
