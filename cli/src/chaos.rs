@@ -7,14 +7,19 @@ use std::{
     fs::{self, File},
     io::{self, IsTerminal, Read, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::Context;
 use clap::Args;
 use hb_api::manifest::DEFAULT_MAX_CRASHES;
-use hb_chaos::{Ambush, ChaosDisk, Experiment, Fault, Report, Restart, Subject, parse_faults};
+use hb_chaos::{
+    Ambush, ChaosDisk, ChaosError, Experiment, Fault, Report, Restart, Subject, parse_faults,
+};
 use hb_disk::Storage;
 use hb_host::HostOptions;
 use hb_types::{
@@ -108,6 +113,8 @@ pub fn lay(ambush: &Ambush, data: &Path, options: &mut HostOptions) {
     options.log.max_frame_bytes = FRAME_BYTES;
     options.log.reserve_bytes = RESERVE_BYTES;
     options.snapshot_every_bytes = ambush.snapshot_every_bytes;
+    // Nobody else would end a host whose experiment is gone.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let (ambush, data) = (ambush.clone(), data.to_owned());
     options.wrap_disk = Some(Box::new(move |disk| {
         let disk: Arc<dyn Storage> = Arc::new(ChaosDisk::new(disk, &data, &ambush)?);
@@ -140,6 +147,7 @@ pub fn chaos(invocation: &Invocation<'_>, args: &ChaosArgs) -> anyhow::Result<u8
         faults,
         jobs: args.jobs,
         clients: args.clients,
+        cancel: cancel_on_interrupt()?,
     };
     let quiet = invocation.cli.quiet;
     if !quiet {
@@ -149,10 +157,14 @@ pub fn chaos(invocation: &Invocation<'_>, args: &ChaosArgs) -> anyhow::Result<u8
         ));
     }
     let shown = !quiet && io::stderr().is_terminal();
-    let report = hb_chaos::run(&experiment, &mut |restart| tell(shown, args.kills, restart))?;
+    let ran = hb_chaos::run(&experiment, &mut |restart| tell(shown, args.kills, restart));
     if shown {
         let _ = write!(io::stderr(), "\r\u{1b}[K");
     }
+    let report = match ran {
+        Err(ChaosError::Cancelled) => return Ok(exit::CANCELLED),
+        other => other?,
+    };
     show(invocation.cli, &report, &again(args, seed))?;
     if report.held {
         return Ok(exit::OK);
@@ -160,6 +172,15 @@ pub fn chaos(invocation: &Invocation<'_>, args: &ChaosArgs) -> anyhow::Result<u8
     let dir = place.leave();
     format::tell(&format!("hb: everything is left in {}", dir.display()));
     Ok(exit::FAILED)
+}
+
+/// Ctrl-C ends the experiment, and nothing of it stays.
+fn cancel_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&cancel);
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+        .context("cannot listen for Ctrl-C")?;
+    Ok(cancel)
 }
 
 fn tell(shown: bool, kills: u32, restart: &Restart) {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     guests::guest,
-    support::{World, data_file},
+    support::{Running, World, data_file, wait_until},
 };
 
 fn places(report: &Value, fault: &str) -> u64 {
@@ -97,4 +97,37 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
     let greedy = guest("greedy");
     let timeout = ["chaos", &greedy, "--timeout", "200ms", "--kills", "1", "--", "loop"];
     world.run(timeout).exits(125).complains(&["need not", "limit"]);
+}
+
+#[test]
+fn an_experiment_that_is_interrupted_leaves_no_process_and_no_file() {
+    let world = World::new();
+    let temporary = world.path("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    for (signal, leaves_files) in [("INT", false), ("KILL", true)] {
+        let mut command = world.hb(["-q", "chaos", "--kills", "1000"]);
+        let chaos = Running::start(command.env("TMPDIR", &temporary));
+        let place = || std::fs::read_dir(&temporary).unwrap().next().map(|one| one.unwrap().path());
+        let host = || {
+            let text = std::fs::read(place()?.join("data/host.json")).ok()?;
+            let host: Value = serde_json::from_slice(&text).ok()?;
+            host["pid"].as_u64()
+        };
+        wait_until("a host is there", || host().is_some());
+        chaos.signal(signal);
+        let code = chaos.finish().code;
+        assert_eq!(code, (signal == "INT").then_some(130));
+        assert_eq!(place().is_some(), leaves_files, "{signal}");
+        // Whichever host was there last, by what it was started with.
+        let of_ours = |pid: &str| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(temporary.to_str().unwrap())
+        };
+        wait_until("no host is there", || {
+            let mut names = std::fs::read_dir("/proc")
+                .unwrap()
+                .filter_map(|one| one.unwrap().file_name().into_string().ok());
+            !names.any(|name| name.bytes().all(|byte| byte.is_ascii_digit()) && of_ours(&name))
+        });
+    }
 }

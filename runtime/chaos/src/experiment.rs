@@ -58,11 +58,16 @@ pub struct Experiment {
     pub jobs: usize,
     /// Clients that submit and watch.
     pub clients: usize,
+    /// Set by whoever wants no answer any more.
+    pub cancel: Arc<AtomicBool>,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ChaosError {
+    /// Somebody did not want to know.
+    #[error("the experiment was stopped before its end")]
+    Cancelled,
     /// The machine.
     #[error("cannot {doing}")]
     Io {
@@ -94,6 +99,12 @@ pub enum ChaosError {
         /// How.
         outcome: String,
     },
+}
+
+impl Experiment {
+    fn go_on(&self) -> Result<(), ChaosError> {
+        if self.cancel.load(Ordering::Relaxed) { Err(ChaosError::Cancelled) } else { Ok(()) }
+    }
 }
 
 fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> ChaosError {
@@ -135,7 +146,7 @@ pub fn run(experiment: &Experiment, tell: &mut dyn FnMut(&Restart)) -> Result<Re
         .collect();
     let after = match disturb(experiment, &ring, &mut restarts, tell) {
         Ok(Some(violation)) => Ok(Aftermath::Dead(violation)),
-        Ok(None) => aftermath(&home, &client, &crowd.over, || {
+        Ok(None) => aftermath(experiment, &home, &client, &crowd.over, || {
             clients.iter().all(thread::JoinHandle::is_finished)
         }),
         Err(error) => Err(error),
@@ -176,6 +187,7 @@ fn disturb(
     tell: &mut dyn FnMut(&Restart),
 ) -> Result<Option<Violation>, ChaosError> {
     for round in Plan::new(experiment.seed, experiment.kills, &experiment.faults).rounds {
+        experiment.go_on()?;
         match ring.play(&round).map_err(failed("do what the plan says"))? {
             Ok(restart) => {
                 tell(&restart);
@@ -189,6 +201,7 @@ fn disturb(
 
 /// Nothing more is done: all jobs end, and the host is asked what there is.
 fn aftermath(
+    experiment: &Experiment,
     home: &Home,
     client: &Client,
     over: &AtomicBool,
@@ -205,6 +218,7 @@ fn aftermath(
     }
     over.store(true, Ordering::Relaxed);
     while !all_seen() {
+        experiment.go_on()?;
         if host.wait_end(Duration::from_millis(20)).map_err(failed("wait for jobs"))?.is_some() {
             return dead("it ended by itself although nothing was done to it");
         }
@@ -276,6 +290,7 @@ fn undisturbed(
         client.submit(&manifest)?;
         let follow = Follow::Job { job: job_id.clone(), output: false, durable: true };
         for happened in client.events(follow, Patience::default()) {
+            experiment.go_on()?;
             happened?;
         }
         let job = client.job(&job_id)?;

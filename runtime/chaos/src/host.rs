@@ -4,6 +4,7 @@
 
 use std::{
     fs, io,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
     sync::Arc,
@@ -50,6 +51,8 @@ impl Home {
             .args(["serve", "--listen", "127.0.0.1:0", "--ambush", &plan])
             .stdout(Stdio::null())
             .stderr(log)
+            // What is typed at a terminal is meant for the experiment.
+            .process_group(0)
             .spawn()?;
         Ok(HostProcess { child, data: self.data.clone() })
     }
