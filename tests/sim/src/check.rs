@@ -117,9 +117,7 @@ fn accepted(host: &Host, name: &str, asked: &Asked, told: &ToldJob) -> Result<()
         }
     }
     let output_bytes = job.len_bytes(ContentId::STDOUT);
-    if asked.spec.arguments.get(4).is_some_and(|restores| restores == "true")
-        && output_bytes < told.output_bytes
-    {
+    if asked.restores() && output_bytes < told.output_bytes {
         return Err(format!("{name}: {} bytes were shown, {output_bytes} kept", told.output_bytes));
     }
     Ok(())
@@ -139,6 +137,8 @@ fn ended(job: &Job, asked: &Asked) -> Result<(), Broken> {
         Outcome::Limit { reached } if reached.limit == Limit::Deadline => {
             asked.terms.finish_by_ns != 0
         }
+        // A job that goes on from a checkpoint has to ask for it.
+        Outcome::NotRunnable => asked.spec.origin.is_some() && !asked.restores(),
         _ => false,
     };
     let expected = if from_outside {

@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hb_types::{event::JobNumber, history::JobEvent, job::JobSpec, terms::Terms};
 
-use crate::{executor::ToldSave, program::Undisturbed};
+use crate::{
+    executor::ToldSave,
+    program::{Program, Undisturbed},
+};
 
 /// A job that a client asked for, under a name that it chose.
 #[derive(Clone, Debug)]
@@ -20,6 +23,13 @@ pub struct Asked {
     pub before: Vec<(JobSpec, u64)>,
     /// What must come of it.
     pub undisturbed: Undisturbed,
+}
+
+impl Asked {
+    /// Whether its program asks for its checkpoint.
+    pub fn restores(&self) -> bool {
+        Program::of_arguments(&self.spec.arguments).is_some_and(|program| program.restores)
+    }
 }
 
 /// A job that was accepted, and what was told of it since.
@@ -73,13 +83,14 @@ impl Told {
     pub fn save(&mut self, save: &ToldSave) {
         let mut jobs = self.accepted.iter_mut();
         let Some((name, job)) = jobs.find(|(_, job)| job.number == save.job) else { return };
+        let asked = &self.asked[name];
         // A job that goes on from another one's checkpoint may first run that other job, which is
         // told what concerns nobody else.
-        let origin = self.asked[name].spec.origin.is_some();
-        if origin && save.own_name.as_deref() != Some(name) {
+        let is_other = save.own_name.as_deref() != Some(name);
+        if asked.spec.origin.is_some() && (is_other || !asked.restores()) {
             return;
         }
-        if self.asked[name].spec.arguments.get(4).is_some_and(|restores| restores == "true") {
+        if asked.restores() {
             job.sequence = job.sequence.max(save.sequence.unwrap_or(0));
         }
         job.step = job.step.max(save.step);
