@@ -182,8 +182,11 @@ impl History {
     /// What a host that was just opened shows. Where the process is gone in the middle of it, the
     /// reader was told nothing.
     fn check_opened(&mut self, life: &Life) -> Result<(), Broken> {
-        let checked = check::opened(&life.host, &self.clients.told)
-            .and_then(|()| check::blobs(&life.storage(), &life.host));
+        let checked = check::opened(&life.host, &self.clients.told).and_then(|()| {
+            // Blobs of records that were given up are kept on purpose.
+            let gave_up = self.mutation() == Some(Mutation::CutsTailTooFar);
+            if gave_up { Ok(()) } else { check::blobs(&life.storage(), &life.host) }
+        });
         if life.process.is_gone() { Ok(()) } else { checked }
     }
 
@@ -316,7 +319,10 @@ impl History {
             Err(error) => {
                 let text = chain(&error);
                 self.say(format!("refused: {text}"));
-                if ["segment", "mark", "snapshot", "blob", "wal/"].iter().any(|place| text.contains(place)) {
+                if ["segment", "mark", "snapshot", "blob", "wal/"]
+                    .iter()
+                    .any(|place| text.contains(place))
+                {
                     return Ok(());
                 }
                 return Err(format!("{what} rotted, and the refusal does not say where: {text}"));

@@ -12,7 +12,10 @@ use std::{
 use hb_disk::Storage;
 use hb_sandbox::{Ending, HostFault, Saved, Session, Stream};
 use hb_types::{
-    capture::{CHUNK_BYTES, Capture, ContentId, Progress, Restored},
+    capture::{
+        CHUNK_BYTES, Capture, ChunkSource, ContentId, DirtyChunk, Progress, Restored, chunk_count,
+        chunk_len,
+    },
     event::JobNumber,
 };
 
@@ -197,15 +200,17 @@ impl Session for SpoiledSession<'_> {
     fn finish(&mut self, ending: &Ending, capture: &Capture<'_>) -> Result<(), HostFault> {
         let mut contents = capture.contents.clone();
         let mut ending = ending.clone();
+        let mut cut = None;
         match self.spoil.mutation {
             Mutation::SealsPartialOutput => {
                 let stdout = contents.iter_mut().find(|content| content.id == ContentId::STDOUT);
-                let whole_chunks = |len_bytes: u64| len_bytes % u64::from(CHUNK_BYTES) <= 1;
-                if let Some(stdout) = stdout.filter(|content| !whole_chunks(content.len_bytes)) {
+                let in_last = |len_bytes: u64| len_bytes % u64::from(CHUNK_BYTES);
+                if let Some(stdout) = stdout.filter(|content| in_last(content.len_bytes) > 1) {
                     stdout.len_bytes -= 1;
-                    for dirty in &mut stdout.dirty {
-                        dirty.clean_prefix_bytes = 0;
-                    }
+                    let index = chunk_count(stdout.len_bytes) - 1;
+                    stdout.dirty.retain(|dirty| dirty.index != index);
+                    stdout.dirty.push(DirtyChunk { index, clean_prefix_bytes: 0 });
+                    cut = Some((index, chunk_len(stdout.len_bytes, index)));
                 }
             }
             Mutation::TellsFailureAsSuccess => {
@@ -215,7 +220,28 @@ impl Session for SpoiledSession<'_> {
         }
         let (names, progress) = (capture.names.clone(), capture.progress.clone());
         let Capture { step, state, counters, source, .. } = *capture;
+        let cut = Cut { source, cut };
+        let source: &dyn ChunkSource = &cut;
         let capture = Capture { step, state, counters, contents, names, progress, source };
         self.inner.finish(&ending, &capture)
+    }
+}
+
+/// Contents of which one chunk of standard output is shorter.
+struct Cut<'a> {
+    source: &'a dyn ChunkSource,
+    /// Which, and how long it is.
+    cut: Option<(u32, u32)>,
+}
+
+impl ChunkSource for Cut<'_> {
+    fn read_chunk(&self, id: ContentId, index: u32) -> std::io::Result<Vec<u8>> {
+        let mut bytes = self.source.read_chunk(id, index)?;
+        if let Some((cut, len)) = self.cut.filter(|_| id == ContentId::STDOUT)
+            && cut == index
+        {
+            bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+        }
+        Ok(bytes)
     }
 }
