@@ -70,7 +70,8 @@ impl Followed {
         match transition {
             Transition::Receive => {
                 let (job_hash, spec) = (spec().hash(), spec());
-                Received { job_id: "a".into(), job_hash, spec, terms: Terms::default(), at_ns }.into()
+                Received { job_id: "a".into(), job_hash, spec, terms: Terms::default(), at_ns }
+                    .into()
             }
             Transition::Schedule => Scheduled { job, at_ns }.into(),
             Transition::Start { .. } => Started { job, process: 1, at_ns }.into(),
@@ -87,7 +88,8 @@ impl Followed {
             }
             .into(),
             Transition::Interrupt { token, why } => {
-                Interrupted { job, token: self.claim(token), why, detail: String::new(), at_ns }.into()
+                Interrupted { job, token: self.claim(token), why, detail: String::new(), at_ns }
+                    .into()
             }
             Transition::Retry { token } => Retried {
                 job,
