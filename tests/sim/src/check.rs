@@ -72,7 +72,8 @@ fn find(host: &Host, name: &str) -> Option<JobNumber> {
     host.with_ledger(|ledger| ledger.by_id(name).map(|found| found.number()))
 }
 
-fn all_jobs(host: &Host) -> Result<Vec<Job>, Broken> {
+/// Every job, in memory or archived.
+pub fn all_jobs(host: &Host) -> Result<Vec<Job>, Broken> {
     let numbers: Vec<JobNumber> = host.with_ledger(|ledger| {
         ledger.jobs.keys().chain(ledger.archive.jobs().keys()).copied().collect()
     });
@@ -182,6 +183,18 @@ pub fn all_over(host: &Host, told: &Told) -> Result<(), Broken> {
             .map_err(|error| format!("{name}: {}", chain(&error)))?;
         if !asked.undisturbed.stdout.starts_with(&stdout) {
             return Err(format!("{name}: what it printed reads back as something else"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that every blob that the ledger refers to is there.
+pub fn no_blob_is_missing(disk: &Arc<dyn Storage>, host: &Host) -> Result<(), Broken> {
+    let store = Store::attach(Arc::clone(disk));
+    let needed: Vec<Digest> = host.with_ledger(|ledger| ledger.referenced().collect());
+    for digest in needed {
+        if !store.contains(digest).map_err(|error| chain(&error))? {
+            return Err(format!("blob {digest} is needed and gone"));
         }
     }
     Ok(())

@@ -53,7 +53,7 @@ impl Clients {
 
     /// Writes down what arrived since this was last called.
     pub fn hear(&mut self, life: &Life) -> Result<(), Broken> {
-        let (answers, saves) = life.news();
+        let (answers, saves) = life.answers();
         for Answer { name, number } in answers {
             self.told.accept(&name, number)?;
         }
@@ -94,12 +94,21 @@ impl Clients {
             Ok(component) => component,
             Err(error) => return format!("upload: {}", chain(&error)),
         };
+        let mut inputs = BTreeMap::new();
+        if draw.chance(1, 4) {
+            // A few blobs that jobs share.
+            let bytes = [draw.below(3).to_le_bytes()[0]; 50];
+            match life.host.add_blob(&mut &bytes[..]) {
+                Ok(blob) => drop(inputs.insert("input".to_owned(), blob)),
+                Err(error) => return format!("upload: {}", chain(&error)),
+            }
+        }
         let spec = JobSpec {
             component,
             arguments: Program::drawn(draw).to_arguments(),
             environment: vec![("NAME".to_owned(), name.clone())],
             stdin: None,
-            inputs: BTreeMap::new(),
+            inputs,
             limits,
             seed: draw.any(),
             start_ns: DEFAULT_START_NS,

@@ -108,6 +108,9 @@ pub fn rot(draw: &mut Draw, disk: &SimulatedDisk) -> String {
         .filter(|(_, bytes)| !bytes.is_empty())
         .map(|(path, bytes)| (path, bytes.len()))
         .collect();
+    if files.is_empty() {
+        return "nothing".to_owned();
+    }
     let (path, len) = draw.pick(&files);
     let at = draw.index(*len);
     let flips = draw.between(1, 4);

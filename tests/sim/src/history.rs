@@ -19,6 +19,7 @@ use crate::{
     faults::{self, EndOfLife, Faults, Kind},
     life::{Life, log_options},
     process::Process,
+    seen::Seen,
     spoil::{Mutation, Spoil},
 };
 
@@ -36,6 +37,8 @@ pub struct Trace {
     pub opened: u64,
     /// Operations of disks.
     pub operations: u64,
+    /// What the ledger held at the end.
+    pub seen: Seen,
 }
 
 /// A history in which a promise was broken.
@@ -101,7 +104,8 @@ impl History {
     fn new(seed: u64, mutation: Option<Mutation>) -> Self {
         let mut draw = Draw::new(seed);
         let kind = if mutation.is_some() { Kind::Survivable } else { Kind::drawn(&mut draw) };
-        let disk = founded();
+        // Now and then even the founding is disturbed.
+        let disk = if draw.chance(1, 40) { SimulatedDisk::new() } else { founded() };
         if mutation == Some(Mutation::AnswersBeforeFlush) {
             disk.set_flush_mode(hb_disk::FlushMode::Late);
         }
@@ -163,7 +167,7 @@ impl History {
         };
         self.trace.opened += 1;
         self.check_opened(&life)?;
-        for _ in 0..self.draw.between(5, 70) {
+        for _ in 0..self.draw.between(5, 110) {
             if life.is_over() {
                 break;
             }
@@ -213,6 +217,13 @@ impl History {
             _ => self.pass_time(),
         };
         self.say(line);
+        life.check_announcements()?;
+        if self.draw.chance(1, 30) {
+            let checked = check::no_blob_is_missing(&life.storage(), &life.host);
+            if !life.process.is_gone() {
+                checked?;
+            }
+        }
         self.clients.hear(life)
     }
 
@@ -271,6 +282,7 @@ impl History {
         self.run_everything(&mut life)?;
         check::records(&life.host, &self.clients.told)?;
         check::all_over(&life.host, &self.clients.told)?;
+        self.trace.seen = Seen::of(&life.host)?;
         life.drain();
         let failed = life.dispatcher.failure();
         failed.map_or(Ok(()), |failure| Err(format!("failed on a healthy disk: {failure}")))

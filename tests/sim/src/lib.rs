@@ -17,9 +17,11 @@ pub mod history;
 pub mod life;
 pub mod process;
 pub mod program;
+pub mod seen;
 pub mod spoil;
 pub mod stage;
 pub mod told;
 
 pub use history::{Trace, Violation, run, run_spoiled};
+pub use seen::Seen;
 pub use spoil::Mutation;

@@ -3,12 +3,18 @@
 //! Owns: the real host and dispatcher over a simulated process, the attempts that are on their way,
 //! and how all of it ends. Knows nothing of what clients want.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use hb_disk::{SimulatedDisk, Storage};
-use hb_host::{ArchiveOptions, Capacity, DispatchOptions, Dispatcher, Ground, Host, OpenHostError};
+use hb_host::{
+    ArchiveOptions, Capacity, Change, DispatchOptions, Dispatcher, Ground, Host, Listener,
+    OpenHostError, Stream,
+};
 use hb_seal::HostKey;
-use hb_types::{event::JobNumber, limits::Limits};
+use hb_types::{Lsn, event::JobNumber, limits::Limits};
 
 use crate::{
     clock::SimulatedClock,
@@ -41,6 +47,22 @@ pub struct Answer {
     pub number: JobNumber,
 }
 
+/// Positions that a host said to have become durable.
+#[derive(Debug, Default)]
+struct News(Mutex<Vec<Change>>);
+
+impl Listener for News {
+    fn changed(&self, change: Change) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(change);
+    }
+
+    fn forgotten(&self, _jobs: &[JobNumber]) {}
+
+    fn printed(&self, _job: JobNumber, _stream: Stream) {}
+
+    fn progressed(&self, _job: JobNumber) {}
+}
+
 /// A host that is open.
 pub struct Life {
     /// The process.
@@ -55,6 +77,9 @@ pub struct Life {
     pub answers: Arc<Mutex<Vec<Answer>>>,
     /// What guests were told.
     pub saves: Arc<Mutex<Vec<ToldSave>>>,
+    news: Arc<News>,
+    /// Positions that were announced so far.
+    announced: BTreeSet<Lsn>,
 }
 
 impl Life {
@@ -84,7 +109,10 @@ impl Life {
         let machine = Capacity { cpu_milli: 3000, memory_bytes: 8 << 30 };
         let options = DispatchOptions::new(machine, 1, 12);
         let dispatcher = Arc::new(Dispatcher::unstaffed(Arc::clone(&host), options));
-        Ok(Self { process, host, dispatcher, actors: Vec::new(), answers: Arc::default(), saves })
+        let news = Arc::<News>::default();
+        host.listen(Arc::<News>::clone(&news));
+        let (actors, answers, announced) = (Vec::new(), Arc::default(), BTreeSet::new());
+        Ok(Self { process, host, dispatcher, actors, answers, saves, news, announced })
     }
 
     /// Founds a host on an empty disk.
@@ -130,11 +158,28 @@ impl Life {
     }
 
     /// What has been told since this was last asked.
-    pub fn news(&self) -> (Vec<Answer>, Vec<ToldSave>) {
+    pub fn answers(&self) -> (Vec<Answer>, Vec<ToldSave>) {
         let answers =
             std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner));
         let saves = std::mem::take(&mut *self.saves.lock().unwrap_or_else(PoisonError::into_inner));
         (answers, saves)
+    }
+
+    /// Checks what was announced since this was last asked: each position once, and none that is not
+    /// durable.
+    pub fn check_announcements(&mut self) -> Result<(), String> {
+        let durable = self.host.durable_lsn();
+        let changes =
+            std::mem::take(&mut *self.news.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for Change { first, last, .. } in changes {
+            if last > durable {
+                return Err(format!("position {last} was announced, {durable} is durable"));
+            }
+            if let Some(again) = (first..=last).find(|lsn| !self.announced.insert(*lsn)) {
+                return Err(format!("position {again} was announced twice"));
+            }
+        }
+        Ok(())
     }
 
     /// Asks everything to stop at its next checkpoint, waits for it, and closes the host.
