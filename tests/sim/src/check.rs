@@ -37,9 +37,14 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 /// Checks a host that was just opened, before anything is asked of it.
 pub fn opened(host: &Host, told: &Told) -> Result<(), Broken> {
     records(host, told)?;
+    nothing_runs(host)
+}
+
+/// Checks that no attempt holds a job.
+pub fn nothing_runs(host: &Host) -> Result<(), Broken> {
     for job in all_jobs(host)? {
         if job.state.token.is_some() {
-            return Err(format!("{}: a dead attempt still holds it", job.job_id));
+            return Err(format!("{}: an attempt that is no more still holds it", job.job_id));
         }
     }
     Ok(())

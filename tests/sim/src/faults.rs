@@ -74,6 +74,7 @@ impl Faults {
         disk.set_seed(draw.any());
         if kind == Kind::Lies {
             disk.set_flush_mode(FlushMode::Lying);
+            disk.set_sync_dir_lies(draw.chance(1, 3));
         }
         if draw.chance(1, 3) && kind == Kind::Survivable {
             failing = true;

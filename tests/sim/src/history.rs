@@ -177,6 +177,9 @@ impl History {
         self.say(format!("the life ends; failure: {failed:?}"));
         if faults.end == EndOfLife::Drain && !life.is_over() {
             life.drain();
+            if !faults.failing {
+                check::nothing_runs(&life.host)?;
+            }
         } else {
             life.kill();
         }
