@@ -143,10 +143,12 @@ impl Host {
         }
     }
 
+    /// Whether everything that a job needs is there, durably: what only seems to be there must not be
+    /// accepted.
     pub(crate) fn check_presence(&self, spec: &JobSpec) -> Result<(), SubmitError> {
         let mut missing = Vec::new();
         for blob in spec.blobs() {
-            if self.store().len(blob.digest)? != Some(blob.len_bytes) {
+            if self.store().durable_len(blob.digest)? != Some(blob.len_bytes) {
                 missing.push(blob.digest);
             }
         }
