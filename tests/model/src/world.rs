@@ -33,6 +33,7 @@ pub struct Bounds {
 
 /// The rules of a host: those of the product, or wrong ones.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own that can be broken")]
 pub struct Rules {
     /// What a record makes of a job.
     pub apply: Apply,

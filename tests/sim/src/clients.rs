@@ -73,12 +73,12 @@ impl Clients {
             11 => self.read_output(draw, life),
             12 => self.hold(draw, life),
             13 => self.release(draw, life),
-            14 => self.cancel(draw, life),
+            14 => Ok(self.cancel(draw, life)),
             15 => Ok(self.fork(draw, life)),
             16 => Ok(self.retry(draw, life)),
             17 => self.forget(draw, life),
             18 => Ok(self.pause_starts(draw, life)),
-            _ => self.run_a_second_time(life),
+            _ => Self::run_a_second_time(life),
         }
     }
 
@@ -145,7 +145,7 @@ impl Clients {
         match life.dispatcher.submit(&submission) {
             Ok((submitted, decided)) => {
                 let number = submitted.number();
-                let line = format!("submit {name}: {submitted:?}");
+                let said = format!("submit {name}: {submitted:?}");
                 let answer = Answer { name, number };
                 let early = self.is(Mutation::AcceptsBeforeDurable);
                 if early {
@@ -160,7 +160,7 @@ impl Clients {
                     Some(decided) => life.host.when_durable(decided, tell),
                     None => life.host.when_durable_at(number, tell),
                 }
-                line
+                said
             }
             Err(error) => format!("submit {name}: {}", chain(&error)),
         }
@@ -168,9 +168,9 @@ impl Clients {
 
     fn submit_again(&mut self, draw: &mut Draw, life: &Life) -> Result<String, Broken> {
         let Some(name) = self.some_asked(draw) else { return Ok("nothing to repeat".to_owned()) };
-        let line = self.submit(life, &name);
+        let said = self.submit(life, &name);
         self.hear(life)?;
-        Ok(line)
+        Ok(said)
     }
 
     fn submit_other_under_same_name(
@@ -257,7 +257,7 @@ impl Clients {
         };
         let now = draw.chance(1, 2);
         let answer = life.dispatcher.hold(number, now);
-        self.told_of_hold(&name, true, answer)
+        self.told_of_hold(&name, true, &answer)
     }
 
     fn release(&mut self, draw: &mut Draw, life: &Life) -> Result<String, Broken> {
@@ -265,14 +265,14 @@ impl Clients {
             return Ok("no release".to_owned());
         };
         let answer = life.dispatcher.release(number);
-        self.told_of_hold(&name, false, answer)
+        self.told_of_hold(&name, false, &answer)
     }
 
     fn told_of_hold(
         &mut self,
         name: &str,
         held: bool,
-        answer: Result<(), ChangeError>,
+        answer: &Result<(), ChangeError>,
     ) -> Result<String, Broken> {
         let told = self.told.accepted.get_mut(name).expect("it was accepted");
         match answer {
@@ -286,9 +286,9 @@ impl Clients {
         Ok(format!("hold {held} of {name}: {:?}", told.held))
     }
 
-    fn cancel(&mut self, draw: &mut Draw, life: &Life) -> Result<String, Broken> {
+    fn cancel(&mut self, draw: &mut Draw, life: &Life) -> String {
         let Some((name, number)) = self.some_accepted(draw) else {
-            return Ok("no cancel".to_owned());
+            return "no cancel".to_owned();
         };
         let runs = life.actors.iter().any(|actor| actor.job == number);
         let answer = if self.is(Mutation::ForgetsCancellation) {
@@ -296,12 +296,12 @@ impl Clients {
         } else {
             life.dispatcher.cancel(number)
         };
-        let line = format!("cancel {name}, which runs: {runs}: {}", answer.is_ok());
+        let said = format!("cancel {name}, which runs: {runs}: {}", answer.is_ok());
         if answer.is_ok() && !runs {
             // A job that runs is asked to end, which may come too late.
             self.told.accepted.get_mut(&name).expect("it was accepted").cancelled = true;
         }
-        Ok(line)
+        said
     }
 
     fn fork(&mut self, draw: &mut Draw, life: &Life) -> String {
@@ -389,7 +389,7 @@ impl Clients {
     }
 
     /// What runs already cannot be claimed once more, whoever tries.
-    fn run_a_second_time(&mut self, life: &Life) -> Result<String, Broken> {
+    fn run_a_second_time(life: &Life) -> Result<String, Broken> {
         let Some(number) = life.actors.first().map(|actor| actor.job) else {
             return Ok("nothing runs".to_owned());
         };

@@ -199,7 +199,7 @@ impl History {
 
     /// One thing happens.
     fn act(&mut self, life: &mut Life) -> Result<(), Broken> {
-        let line = match self.draw.below(20) {
+        let said = match self.draw.below(20) {
             0..=6 => self.clients.ask(&mut self.draw, life)?,
             7..=9 => format!("started {:?}", life.start_next()),
             10..=16 if !life.actors.is_empty() => {
@@ -219,7 +219,7 @@ impl History {
             }
             _ => self.pass_time(),
         };
-        self.say(line);
+        self.say(said);
         life.check_announcements()?;
         if self.draw.chance(1, 30) {
             let checked = check::no_blob_is_missing(&life.storage(), &life.host);

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let histories = histories.unwrap_or(if alone { 1 } else { 1000 });
     let begun = Instant::now();
     let (mut violations, mut opened, mut operations) = (0, 0, 0);
-    let mut seen = hb_sim::Seen::default();
+    let mut sum = hb_sim::Seen::default();
     for seed in (first..).take(usize::try_from(histories).unwrap_or(usize::MAX)) {
         let trace = match hb_sim::run(seed) {
             Ok(trace) => trace,
@@ -31,13 +31,13 @@ fn main() -> ExitCode {
         }
         opened += trace.opened;
         operations += trace.operations;
-        seen.add(&trace.seen);
+        sum.add(&trace.seen);
     }
     let seconds = begun.elapsed().as_secs_f64();
     println!(
         "{histories} histories from seed {first}: {violations} violations, {opened} hosts opened, \
          {operations} disk operations, {seconds:.1} s"
     );
-    println!("{seen:?}");
+    println!("{sum:?}");
     if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -95,9 +95,9 @@ impl Storage for Process {
 
     fn open(&self, path: &str, how: Open) -> io::Result<Box<dyn StorageFile>> {
         if how == Open::Create {
-            self.step()?
+            self.step()?;
         } else {
-            self.alive()?
+            self.alive()?;
         }
         let file = self.disk.open(path, how)?;
         let (process, in_log) = (self.clone(), path.starts_with("wal/"));
