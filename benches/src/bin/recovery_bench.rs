@@ -137,7 +137,7 @@ impl Bench<'_> {
             let (wal, _) =
                 Wal::open(Arc::new(RealDisk::open(self.root)?), hb_wal::Options::default())?;
             let news = StartsPaused { paused: false, at_ns: 0 };
-            wal.append_wait(&[record(news.into())])?;
+            wal.append_wait(&[record(&news.into())])?;
             drop(wal);
             self.open(1, archive)?.tidy();
         }
@@ -169,7 +169,7 @@ fn write(root: &Path, jobs: u64) -> Result<u64> {
     while from < jobs {
         let mut ticket = None;
         for index in from..jobs.min(from + BATCH) {
-            let records: Vec<Record> = life(lsn, index).into_iter().map(record).collect();
+            let records: Vec<Record> = life(lsn, index).iter().map(record).collect();
             lsn += records.len() as Lsn;
             ticket = Some(wal.append(&records)?);
         }
@@ -183,7 +183,7 @@ fn write(root: &Path, jobs: u64) -> Result<u64> {
     Ok(bytes)
 }
 
-fn record(event: Event) -> Record {
+fn record(event: &Event) -> Record {
     let (kind, payload) = event.encode();
     Record { kind, schema: SCHEMA, payload: payload.into_vec() }
 }
