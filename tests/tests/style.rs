@@ -186,7 +186,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Packages that nothing may depend on.
-const LEAVES: &[&str] = &["hb", "hb-tests", "hb-benches", "hb-guests"];
+const LEAVES: &[&str] = &["hb", "hb-tests", "hb-benches", "hb-guests", "hb-model", "hb-sim"];
 
 /// Libraries that only the named packages may use themselves: who else knew them would be in
 /// another layer.

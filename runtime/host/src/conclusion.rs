@@ -20,8 +20,8 @@ use hb_types::{
 };
 
 use crate::{
-    Host, attempt::with_bounded_notes, clock, contents, contents::HeldContents, decide::Decided,
-    delta, error::RunError, journal::Urgency,
+    Host, attempt::with_bounded_notes, contents, contents::HeldContents, decide::Decided, delta,
+    error::RunError, journal::Urgency,
 };
 
 /// An envelope of more bytes than this is kept as a blob.
@@ -126,7 +126,7 @@ impl Host {
             peak_memory_bytes: ending.peak_memory_bytes,
             reproducible: ending.outcome.is_reproducible()
                 && !(end.depends_on_history && matches!(ending.outcome, Outcome::Limit { .. })),
-            at_ns: clock::now_ns(),
+            at_ns: self.now_ns(),
         };
         self.seal_and_decide(&known, ended, &leavings)
             .map_err(|source| HostFault::new("the outcome cannot be written down", source))
@@ -178,7 +178,7 @@ impl Host {
             artifacts: leavings.artifacts.clone(),
             peak_memory_bytes: 0,
             reproducible: false,
-            at_ns: clock::now_ns(),
+            at_ns: self.now_ns(),
         };
         self.seal_and_decide(job, ended, &leavings)
     }

@@ -28,8 +28,9 @@ use hb_wal::{Recovery, Wal};
 
 use crate::{
     archive::ArchiveOptions,
-    clock,
+    clock::{Clock, RealClock},
     error::OpenHostError,
+    executor::Executor,
     journal::{EmbeddedJournal, Journal, Subject, Urgency},
     layout::{self, Layout},
     listen::Listener,
@@ -67,7 +68,13 @@ pub struct Ground {
     /// Keeps other hosts from the disk for as long as it lives, where others can reach it.
     pub lock: Option<LockGuard>,
     /// What runs jobs.
-    pub sandbox: Arc<Sandbox>,
+    pub executor: Arc<dyn Executor>,
+    /// What tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Name of the machine, for circumstances.
+    pub machine: String,
+    /// Number of the process, for circumstances.
+    pub process: u32,
     /// What seals are signed with.
     pub key: HostKey,
     /// A directory for files without names: what a job writes while it runs.
@@ -87,7 +94,9 @@ pub struct Host {
     pub(crate) scratch: PathBuf,
     ceilings: Limits,
     store: Store,
-    sandbox: Arc<Sandbox>,
+    executor: Arc<dyn Executor>,
+    clock: Arc<dyn Clock>,
+    pub(crate) process: u32,
     pub(crate) journal: EmbeddedJournal,
     key: HostKey,
     name: String,
@@ -139,10 +148,13 @@ impl Host {
         Self::open_on(Ground {
             disk,
             lock: Some(lock),
-            sandbox: Arc::new(Sandbox::open(SandboxOptions {
+            executor: Arc::new(Sandbox::open(SandboxOptions {
                 cache_dir: layout.cache(),
                 compiler,
             })?),
+            clock: Arc::new(RealClock),
+            machine: machine_name(),
+            process: std::process::id(),
             key: hb_seal::load_or_create(&keys, layout::KEY)?,
             scratch: root.to_owned(),
             ceilings,
@@ -177,12 +189,14 @@ impl Host {
             scratch: ground.scratch,
             ceilings: ground.ceilings,
             store,
-            sandbox: ground.sandbox,
+            executor: ground.executor,
+            started_ns: ground.clock.now_ns(),
+            clock: ground.clock,
+            process: ground.process,
             journal: EmbeddedJournal::new(wal, last_positions(&ledger)),
             key: ground.key,
-            name: machine_name(),
+            name: ground.machine,
             ledger_id,
-            started_ns: clock::now_ns(),
             snapshot_every_bytes: ground.snapshot_every_bytes,
             archive: ground.archive,
             shared: Mutex::new(Shared {
@@ -216,7 +230,7 @@ impl Host {
         for (job, token, process) in running {
             let detail = format!("process {process} ended without saying why");
             let why = Interruption::HostCrashed;
-            let record = Interrupted { job, token, why, detail, at_ns: clock::now_ns() };
+            let record = Interrupted { job, token, why, detail, at_ns: self.now_ns() };
             let decided = self.decide(job, vec![record.into()], Urgency::Closing)?;
             self.settle(decided)?;
         }
@@ -227,8 +241,13 @@ impl Host {
         &self.store
     }
 
-    pub(crate) fn sandbox(&self) -> &Sandbox {
-        &self.sandbox
+    pub(crate) fn executor(&self) -> &dyn Executor {
+        &*self.executor
+    }
+
+    /// The time, as this host sees it.
+    pub fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
     }
 
     pub(crate) fn key(&self) -> &HostKey {

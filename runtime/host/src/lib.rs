@@ -18,6 +18,7 @@ mod delta;
 mod dispatch;
 mod error;
 mod execute;
+mod executor;
 mod fork;
 mod host;
 pub mod journal;
@@ -39,14 +40,17 @@ mod verify;
 mod view;
 
 pub use archive::ArchiveOptions;
-pub use clock::now_ns;
+pub use clock::{Clock, RealClock, now_ns};
 pub use decide::Decided;
-pub use dispatch::{AdoptTrace, DispatchFigures, DispatchOptions, Dispatcher, Mode, NotRunning};
+pub use dispatch::{
+    AdoptTrace, DispatchFigures, DispatchOptions, Dispatcher, Mode, NotRunning, Taken,
+};
 pub use error::{
     ChangeError, DecideError, LoadError, LogFailure, OpenHostError, ReadOutputError, RunError,
     SubmitError, is_disk_full, log_failure,
 };
 pub use execute::{Executed, Orders};
+pub use executor::{Executor, Program};
 pub use fork::ForkError;
 pub use hb_sandbox::Stream;
 pub use hb_store::{BlobWriter, StoreError};

@@ -11,9 +11,7 @@
 
 use std::{fmt, fs::File, io};
 
-use hb_sandbox::{
-    Control, Ended, Ending, HostFault, Input, Launch, Sandbox, Saved, Session, Stream,
-};
+use hb_sandbox::{Control, Ended, Ending, HostFault, Input, Launch, Saved, Session, Stream};
 use hb_store::Store;
 use hb_types::{
     Digest,
@@ -23,8 +21,8 @@ use hb_types::{
 };
 
 use crate::{
-    attempt::ended_from_outside, error::RunError, observer::Notice, origin::Source, spool::Spooled,
-    view::blob_file,
+    attempt::ended_from_outside, error::RunError, executor::Executor, observer::Notice,
+    origin::Source, spool::Spooled, view::blob_file,
 };
 
 /// How often at most one run is told of, the beginning apart.
@@ -35,7 +33,7 @@ pub(crate) struct Materialiser<'a> {
     /// Where components and inputs are.
     pub store: &'a Store,
     /// What runs them.
-    pub sandbox: &'a Sandbox,
+    pub executor: &'a dyn Executor,
     /// How it is ended from outside.
     pub control: &'a Control,
     /// The limits of the job to begin.
@@ -110,12 +108,12 @@ impl Materialiser<'_> {
         tell: &mut (dyn FnMut(Notice) + Send),
     ) -> Result<Materialised, RunError> {
         let spec = &source.spec;
-        let prepared = if let Some(prepared) = self.sandbox.prepared(spec.component.digest) {
+        let prepared = if let Some(prepared) = self.executor.prepared(spec.component.digest) {
             prepared
         } else {
             tell(Notice::Preparing);
             let bytes = self.store.get(spec.component.digest)?;
-            self.sandbox.prepare(&bytes, spec.component.digest, &spec.limits)?
+            self.executor.prepare(&bytes, spec.component.digest, &spec.limits)?
         };
         let launch = self.launch(spec)?;
         let mut search = Search {
@@ -131,7 +129,7 @@ impl Materialiser<'_> {
             given_up: false,
         };
         search.tell_of(base.map_or(0, |held| held.step));
-        let ended = self.sandbox.run(&prepared, launch, &mut search, self.control)?;
+        let ended = prepared.run(launch, &mut search, self.control)?;
         let Search { made, missed, given_up, .. } = search;
         if let Some(made) = made {
             return Ok(Materialised::Made(Box::new(made)));

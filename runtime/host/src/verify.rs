@@ -235,7 +235,7 @@ impl Verifier<'_> {
     ) -> Result<(), VerifyError> {
         let materialiser = Materialiser {
             store: self.store,
-            sandbox: self.sandbox,
+            executor: self.sandbox,
             control,
             limits: &spec.limits,
             scratch: &tempfile::tempfile,
