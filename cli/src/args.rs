@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use crate::{
+    chaos::ChaosArgs,
     container_flags::ContainerFlags,
     job_flags::{JobFlags, parse_pair},
     remote::args::{
@@ -66,6 +67,8 @@ pub enum Verb {
     Run(Box<RunArgs>),
     /// Own a ledger and run jobs that are posted over HTTP.
     Serve(ServeArgs),
+    /// Put a job and a host through kills, torn writes, full disks and power cuts, and see what holds.
+    Chaos(Box<ChaosArgs>),
     /// Make, list and revoke the tokens by which a host knows who asks.
     #[command(subcommand)]
     Token(TokenVerb),

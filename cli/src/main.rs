@@ -4,6 +4,7 @@
 //! nothing about jobs.
 
 mod args;
+mod chaos;
 mod console;
 mod container_flags;
 mod doctor;
@@ -67,8 +68,9 @@ fn start(cli: &Cli, verb: &str) -> anyhow::Result<u8> {
 fn dispatch(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
     match &invocation.cli.command {
         Verb::Run(args) => run::run(invocation, args),
-        Verb::Serve(_) => serve::serve(invocation),
+        Verb::Serve(args) => serve::serve(invocation, args),
         Verb::Token(verb) => token::token(invocation, verb),
+        Verb::Chaos(args) => chaos::chaos(invocation, args),
         Verb::Verify(args) => verify::verify(invocation, args),
         Verb::Ledger(verb) => ledger::ledger(invocation, verb),
         Verb::Jobs(_)
@@ -136,19 +138,19 @@ impl Invocation<'_> {
 
     /// The ledger, for this process alone.
     fn host(&self) -> anyhow::Result<Host> {
-        self.host_with(log_options())
+        Ok(Host::open(self.root(), self.host_options()?)?)
     }
 
-    fn host_with(&self, log: hb_wal::Options) -> anyhow::Result<Host> {
-        let options = HostOptions {
+    fn host_options(&self) -> anyhow::Result<HostOptions> {
+        Ok(HostOptions {
             compiler: compiler()?,
             containers: self.containers(),
             ceilings: self.config.ceilings.clone(),
-            log,
+            log: log_options(),
             snapshot_every_bytes: hb_host::SNAPSHOT_EVERY_BYTES,
             archive: hb_host::ArchiveOptions::default(),
-        };
-        Ok(Host::open(self.root(), options)?)
+            wrap_disk: None,
+        })
     }
 
     /// How containers are run.

@@ -13,13 +13,12 @@ mod jobs;
 mod manifest;
 mod submit;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use hb_api::job::JobView;
-use hb_client::{Client, ClientOptions, JobQuery, Patience};
+use hb_client::{Client, ClientOptions, JobQuery, Locate, Patience};
 use hb_config::host_file::HostFile;
-use hb_types::text::printable;
 
 use crate::{Invocation, failure::Failure};
 
@@ -29,7 +28,8 @@ pub use events::{events, trace, wait};
 pub use follow::logs;
 pub use host::{prune, schedule, status, why};
 pub use jobs::{jobs, show};
-pub use submit::submit;
+pub use manifest::of_spec;
+pub use submit::{submit, take_component};
 
 /// Whether the user named a host: then reading commands ask it instead of the ledger here.
 pub fn is_named(invocation: &Invocation<'_>) -> bool {
@@ -54,6 +54,7 @@ fn patient_client(invocation: &Invocation<'_>) -> anyhow::Result<Client> {
 fn client_with(invocation: &Invocation<'_>, patience: Patience) -> anyhow::Result<Client> {
     let options = ClientOptions {
         server: server(invocation)?,
+        locate: locate(invocation),
         token: token(invocation)?,
         ca: invocation.cli.ca.clone(),
         patience,
@@ -68,14 +69,26 @@ fn server(invocation: &Invocation<'_>) -> anyhow::Result<String> {
     }
     let data = invocation.root();
     let found = HostFile::read(data).context("cannot find the host of the data directory")?;
-    let url = found.and_then(|host| host.urls.into_iter().find(|url| url.starts_with("http")));
-    url.ok_or_else(|| {
+    found.and_then(http_address).ok_or_else(|| {
         let why = format!(
             "no host serves {}: start one with `hb serve`, or name one with --server URL or HB_SERVER",
             data.display()
         );
         Failure::NotFound(why).into()
     })
+}
+
+fn http_address(host: HostFile) -> Option<String> {
+    host.urls.into_iter().find(|url| url.starts_with("http"))
+}
+
+/// A host that was found by its data directory is found there again.
+fn locate(invocation: &Invocation<'_>) -> Option<Locate> {
+    if is_named(invocation) {
+        return None;
+    }
+    let data = invocation.root().to_owned();
+    Some(Arc::new(move || HostFile::read(&data).ok().flatten().and_then(http_address)))
 }
 
 fn token(invocation: &Invocation<'_>) -> anyhow::Result<Option<String>> {
@@ -116,6 +129,5 @@ fn find(client: &Client, name: &str) -> anyhow::Result<JobView> {
             }
         }
     }
-    let shown = printable(name, 100);
-    Err(anyhow::Error::new(missing).context(format!("there is no job {shown:?} on this host")))
+    Err(missing.into())
 }

@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
+use hb_chaos::Ambush;
 use hb_config::{Auth, Config, Flag, host_file::HostFile};
 use hb_edge::{
     Bounds, Edge, EdgeConfig, Shutdown,
@@ -29,7 +30,7 @@ use hb_types::{exit, units::show_time};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{Invocation, format, token};
+use crate::{Invocation, chaos, format, token};
 
 /// Flags that stand for keys of the configuration.
 #[derive(Debug, Default, Args)]
@@ -64,6 +65,9 @@ pub struct ServeArgs {
     /// Take manifests from this folder.
     #[arg(long, value_name = "DIR")]
     pub queue: Option<String>,
+    /// What this host is to do to itself, from `hb chaos`.
+    #[arg(long, hide = true, value_name = "JSON", value_parser = chaos::parse_ambush)]
+    pub ambush: Option<Ambush>,
 }
 
 impl ServeArgs {
@@ -102,12 +106,16 @@ const ANSWERING: usize = 4;
 const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Serves until a signal says to stop, and returns the exit code.
-pub fn serve(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
+pub fn serve(invocation: &Invocation<'_>, args: &ServeArgs) -> anyhow::Result<u8> {
     let started = Instant::now();
     raise_open_files();
     let config = &invocation.config;
-    let log = hb_wal::Options { segment_bytes: SEGMENT_BYTES, ..hb_wal::Options::default() };
-    let host = Arc::new(invocation.host_with(log)?);
+    let mut options = invocation.host_options()?;
+    options.log.segment_bytes = SEGMENT_BYTES;
+    if let Some(ambush) = &args.ambush {
+        chaos::lay(ambush, &config.data, &mut options);
+    }
+    let host = Arc::new(Host::open(&config.data, options)?);
     let hub = Server::listen(&host);
     let machine = Capacity {
         cpu_milli: u64::from(config.run.cpus) * 1000,

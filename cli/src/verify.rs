@@ -46,7 +46,7 @@ fn check(invocation: &Invocation<'_>, args: &VerifyArgs) -> anyhow::Result<(Clai
     })?;
     let control = Control { cancel: crate::run::cancel_on_interrupt()?, ..Control::default() };
     let containers = Containers::new(invocation.containers());
-    let programs = Programs { store: view.store(), sandbox: &sandbox, containers: &containers };
+    let programs = Programs { store: view.store(), executor: &sandbox, containers: &containers };
     let verifier = Verifier(programs);
     let verdict = verifier.verify(
         &claim.spec,

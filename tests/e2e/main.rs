@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod chaos;
 mod container;
 mod faults;
 mod guests;

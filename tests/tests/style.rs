@@ -145,6 +145,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("hb-api", &["hb-types"]),
     ("hb-client", &["hb-api", "hb-types"]),
     ("hb-config", &["hb-types"]),
+    ("hb-chaos", &["hb-api", "hb-client", "hb-config", "hb-disk", "hb-types"]),
     ("hb-telemetry", &["hb-types"]),
     ("hb-disk", &[]),
     ("hb-files", &["hb-types"]),
@@ -176,8 +177,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         "hb",
         &[
             "hb-api",
+            "hb-chaos",
             "hb-client",
             "hb-config",
+            "hb-disk",
             "hb-doctor",
             "hb-edge",
             "hb-host",
@@ -194,7 +197,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Packages that nothing may depend on.
-const LEAVES: &[&str] = &["hb", "hb-tests", "hb-benches", "hb-guests"];
+const LEAVES: &[&str] = &["hb", "hb-tests", "hb-benches", "hb-guests", "hb-model", "hb-sim"];
 
 /// Libraries that only the named packages may use themselves: who else knew them would be in
 /// another layer.

@@ -37,6 +37,7 @@ fn main() -> anyhow::Result<()> {
             log: hb_wal::Options::default(),
             snapshot_every_bytes: hb_host::SNAPSHOT_EVERY_BYTES,
             archive: hb_host::ArchiveOptions::default(),
+            wrap_disk: None,
         },
     )?;
     no_op_jobs(&host)?;

@@ -21,7 +21,7 @@ pub fn status(invocation: &Invocation<'_>) -> anyhow::Result<u8> {
         format::print_json(&serde_json::to_value(&status)?)?;
         return Ok(exit::OK);
     }
-    print_lines(status_lines(client.server(), &status))
+    print_lines(status_lines(&client.server(), &status))
 }
 
 fn status_lines(server: &str, status: &HostStatus) -> Vec<(String, String)> {

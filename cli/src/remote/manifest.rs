@@ -16,6 +16,7 @@ use hb_api::manifest::{
     RetryPolicy,
 };
 use hb_types::{
+    Digest,
     container::Container,
     job::{CheckpointPolicy, DEFAULT_START_NS, JobSpec},
     limits::{Limit, Limits},
@@ -98,6 +99,28 @@ fn exact_time(ns: u64) -> String {
     humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(ns)).to_string()
 }
 
+/// The digest of what a manifest says about the result.
+pub fn digest(manifest: &Manifest) -> Digest {
+    let content = Manifest {
+        version: None,
+        job_id: None,
+        checkpoints: None,
+        max_crashes: None,
+        labels: BTreeMap::new(),
+        priority: 0,
+        queue: None,
+        concurrency: None,
+        retry: None,
+        resources: None,
+        not_before: None,
+        finish_by: None,
+        rerun: false,
+        ..manifest.clone()
+    };
+    // Maps are sorted, so the text is the same for the same content.
+    Digest::of(&serde_json::to_vec(&content).expect("a manifest is JSON"))
+}
+
 impl TermArgs {
     /// Puts what was typed into a manifest.
     pub fn apply(&self, manifest: &mut Manifest) {
@@ -172,7 +195,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::fs::File;
 
-    use hb_types::{Digest, job::BlobRef};
+    use hb_types::job::BlobRef;
 
     use super::*;
 
@@ -241,6 +264,16 @@ mod tests {
         assert_eq!((manifest.priority, retry.max_retries, retry.jitter), (3, 2, Some(false)));
         assert_eq!(retry.backoff, Some(Amount::Number(5)));
         assert_eq!(manifest.resources.unwrap().cpu, Some(0.5));
+    }
+
+    #[test]
+    fn a_manifest_is_known_by_what_it_says_about_the_result() {
+        let manifest = of_spec(&spec());
+        let labels = [("other".to_owned(), "label".to_owned())].into();
+        let same = Manifest { priority: 9, labels, rerun: true, ..manifest.clone() };
+        let other = Manifest { seed: 5, ..manifest.clone() };
+        assert_eq!(digest(&same), digest(&manifest));
+        assert_ne!(digest(&other), digest(&manifest));
     }
 
     #[test]

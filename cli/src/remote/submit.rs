@@ -76,7 +76,7 @@ fn give(
         let mut uploads = Uploads { client, shown: is_shown(invocation) };
         let (manifest, name) = build(args, &mut uploads)?;
         let given = match name {
-            Some(name) => give_named(client, manifest, &name, args.rerun),
+            Some(name) => give_named(client, manifest, &name),
             None => client.submit(&manifest).map_err(anyhow::Error::from),
         };
         match given {
@@ -99,13 +99,8 @@ fn reads_stdin(args: &SubmitArgs) -> bool {
 /// Submits a job under the name that its hash gives it, as `hb run` would: the same job is the same
 /// name, so however often the submission is sent, there is one. A result that a repetition need
 /// not reproduce is no answer; then the job gets a name of its own.
-fn give_named(
-    client: &Client,
-    mut manifest: Manifest,
-    name: &str,
-    rerun: bool,
-) -> anyhow::Result<Accepted> {
-    manifest.rerun = false;
+fn give_named(client: &Client, mut manifest: Manifest, name: &str) -> anyhow::Result<Accepted> {
+    let rerun = std::mem::take(&mut manifest.rerun);
     if !rerun {
         manifest.job_id = Some(name.to_owned());
         let accepted = client.submit(&manifest)?;
@@ -136,7 +131,9 @@ fn build(args: &SubmitArgs, intake: &mut dyn Intake) -> anyhow::Result<(Manifest
     let (mut manifest, mut name) = match (file, &args.module) {
         (Some(file), _) => {
             refuse_flags(args, file)?;
-            (manifest::read(file, intake)?, None)
+            let manifest = manifest::read(file, intake)?;
+            let name = manifest.job_id.is_none().then(|| manifest_name(&manifest));
+            (manifest, name)
         }
         (None, Some(module)) => of_flags(args, module, intake)?,
         (None, None) => of_image(args, intake)?,
@@ -188,6 +185,13 @@ fn of_image(
     Ok((manifest, Some(name)))
 }
 
+/// The name of a manifest's job: the lengths of blobs that are on the host are not known here, and
+/// with them the job's hash, so the manifest's own digest stands for it.
+fn manifest_name(manifest: &Manifest) -> String {
+    let stem = name_stem(Path::new(manifest.program.as_deref().unwrap_or("job")));
+    format!("{stem}-{}", manifest::digest(manifest).short())
+}
+
 /// The beginning of a job's name.
 fn name_stem(module: &Path) -> String {
     let kept = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
@@ -197,7 +201,7 @@ fn name_stem(module: &Path) -> String {
 }
 
 /// Takes a component; text is translated first, since a host takes only binaries.
-fn take_component(
+pub fn take_component(
     path: &Path,
     limits: &Limits,
     intake: &mut dyn Intake,

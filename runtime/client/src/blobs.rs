@@ -71,7 +71,7 @@ impl Client {
             };
             if offset > len_bytes {
                 let why = format!("it has {offset} of the {len_bytes} bytes of {digest}");
-                return Err(ClientError::Garbage { server: self.server.clone(), why });
+                return Err(ClientError::Garbage { server: self.server(), why });
             }
             if offset > reached {
                 tries.succeeded();

@@ -3,7 +3,12 @@
 //! Owns: how it is set up: address, token, certificates, timeouts, patience. The calls are in
 //! `jobs.rs`, `host.rs` and `blobs.rs`.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use ureq::{
     Agent, Proxy,
@@ -12,11 +17,17 @@ use ureq::{
 
 use crate::{OptionsError, Patience, tls};
 
+/// Finds the address of a host that is known by something else.
+pub type Locate = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// How a host is reached.
 #[derive(Clone, Default)]
 pub struct ClientOptions {
     /// Its address, such as `http://127.0.0.1:4005`.
     pub server: String,
+    /// Says where the host is by now. Asked when nobody answers at its address: a host that was
+    /// started anew may have another port.
+    pub locate: Option<Locate>,
     /// What it knows the user by.
     pub token: Option<String>,
     /// A PEM file with the only certificates to believe [default: those of this machine].
@@ -41,7 +52,8 @@ impl fmt::Debug for ClientOptions {
 /// A client of one host. Calls block; a client may be used by many threads.
 pub struct Client {
     pub(crate) agent: Agent,
-    pub(crate) server: String,
+    server: RwLock<String>,
+    locate: Option<Locate>,
     pub(crate) authorization: Option<HeaderValue>,
     pub(crate) traceparent: Option<HeaderValue>,
     pub(crate) patience: Patience,
@@ -49,7 +61,7 @@ pub struct Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Client").field("server", &self.server()).finish_non_exhaustive()
     }
 }
 
@@ -90,7 +102,8 @@ impl Client {
         let traceparent = options.traceparent.as_ref();
         Ok(Self {
             agent: config.build().new_agent(),
-            server,
+            server: RwLock::new(server),
+            locate: options.locate.clone(),
             authorization,
             traceparent: traceparent.and_then(|text| HeaderValue::from_str(text).ok()),
             patience: options.patience,
@@ -98,8 +111,19 @@ impl Client {
     }
 
     /// The host's address.
-    pub fn server(&self) -> &str {
-        &self.server
+    pub fn server(&self) -> String {
+        self.server.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Nobody answers: asks where the host is by now. One that is reached in another way (over TLS
+    /// instead of in the clear, from another machine) would be another host.
+    pub(crate) fn look_again(&self) {
+        let Some(found) = self.locate.as_ref().and_then(|locate| locate()) else { return };
+        let Ok((found, new)) = address(&found) else { return };
+        let Ok((_, old)) = address(&self.server()) else { return };
+        if new.scheme() == old.scheme() && new.host() == old.host() {
+            *self.server.write().unwrap_or_else(PoisonError::into_inner) = found;
+        }
     }
 }
 

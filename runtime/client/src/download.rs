@@ -43,7 +43,7 @@ impl Client {
     ) -> Result<(), ClientError> {
         let path = artifact_path(job, &artifact.name);
         let expected: Digest = artifact.digest.parse().map_err(|error| ClientError::Garbage {
-            server: self.server.clone(),
+            server: self.server(),
             why: format!("an artifact has no digest: {error}"),
         })?;
         let mut checked = Checked { sink, hasher: blake3::Hasher::new() };
@@ -76,7 +76,7 @@ impl Client {
             };
             let source = Box::new(ureq::Error::Io(error));
             let Some(pause) = tries.next_pause(None) else {
-                return Err(ClientError::Broken { server: self.server.clone(), source });
+                return Err(ClientError::Broken { server: self.server(), source });
             };
             thread::sleep(pause);
         }
@@ -106,7 +106,7 @@ impl Client {
 
     fn odd(&self, path: &str, status: StatusCode) -> ClientError {
         let why = format!("{path}: a part was asked for, and the answer is {status} without it");
-        ClientError::Garbage { server: self.server.clone(), why }
+        ClientError::Garbage { server: self.server(), why }
     }
 }
 

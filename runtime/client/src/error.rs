@@ -70,6 +70,16 @@ pub enum ClientError {
         /// Why.
         source: Box<ureq::Error>,
     },
+    /// A stream of events broke off.
+    #[error(
+        "the stream of events from {server} broke off; asked for again, it goes on where it was"
+    )]
+    Interrupted {
+        /// The host's address.
+        server: String,
+        /// Why.
+        source: Box<ureq::Error>,
+    },
     /// The host refused.
     #[error("{0}")]
     Refused(Box<Problem>),

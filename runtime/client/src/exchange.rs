@@ -124,7 +124,7 @@ impl Client {
         let retry_after = header_text(&response, header::RETRY_AFTER);
         let retry_after = self::retry_after(retry_after.as_deref());
         let error = self.refusal(status, response.body_mut());
-        if may_pass(status) && (call.repeat == Repeat::Harmless || was_untouched(status)) {
+        if may_pass(status) && (call.repeat == Repeat::Harmless || was_untouched(status, &error)) {
             Tried::Passing { error, retry_after }
         } else {
             Tried::Final(error)
@@ -132,9 +132,11 @@ impl Client {
     }
 
     fn request(&self, call: &Call<'_>) -> request::Builder {
-        let mut request = Request::builder()
-            .method(call.method.clone())
-            .uri(format!("{}{}", self.server, call.path));
+        let mut request = Request::builder().method(call.method.clone()).uri(format!(
+            "{}{}",
+            self.server(),
+            call.path
+        ));
         for (name, value) in &call.headers {
             request = request.header(name, value);
         }
@@ -189,7 +191,7 @@ impl Client {
     }
 
     fn without_answer(&self, call: &Call<'_>, error: ureq::Error) -> Tried {
-        let server = self.server.clone();
+        let server = self.server();
         if is_of_tls(&error) {
             return Tried::Final(ClientError::Untrusted { server, source: Box::new(error) });
         }
@@ -197,6 +199,7 @@ impl Client {
             return Tried::Final(ClientError::Unreachable { server, source: Box::new(error) });
         }
         if is_unsent(&error) {
+            self.look_again();
             let error = ClientError::Unreachable { server, source: Box::new(error) };
             return Tried::Passing { error, retry_after: None };
         }
@@ -214,7 +217,7 @@ impl Client {
         if status.is_redirection() {
             let why =
                 format!("it redirects with status {status}; name the address it redirects to");
-            return ClientError::Garbage { server: self.server.clone(), why };
+            return ClientError::Garbage { server: self.server(), why };
         }
         // What broke off is as good as nothing: the status says enough.
         let mut text = Vec::new();
@@ -240,11 +243,11 @@ impl Client {
                 Ok(bytes) => return Ok(bytes),
                 Err(ureq::Error::BodyExceedsLimit(_)) => {
                     let why = format!("its answer to {} is longer than {ANSWER_BYTES}", call.path);
-                    return Err(ClientError::Garbage { server: self.server.clone(), why });
+                    return Err(ClientError::Garbage { server: self.server(), why });
                 }
                 Err(error) => {
                     let source = Box::new(error);
-                    let error = ClientError::Broken { server: self.server.clone(), source };
+                    let error = ClientError::Broken { server: self.server(), source };
                     match tries.next_pause(None) {
                         Some(pause) if call.repeat == Repeat::Harmless => thread::sleep(pause),
                         _ => return Err(error),
@@ -258,7 +261,7 @@ impl Client {
     pub(crate) fn garbage(&self, path: &str, error: &serde_json::Error) -> ClientError {
         let why = format!("its answer to {path} is not what was expected: {error}");
         let why = hb_types::text::printable(&why, 1000);
-        ClientError::Garbage { server: self.server.clone(), why }
+        ClientError::Garbage { server: self.server(), why }
     }
 }
 
@@ -273,8 +276,8 @@ fn may_pass(status: StatusCode) -> bool {
 }
 
 /// Statuses that say that nothing was done. One before the host (502, 504) cannot know.
-fn was_untouched(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 429 | 503)
+fn was_untouched(status: StatusCode, error: &ClientError) -> bool {
+    matches!(status.as_u16(), 429 | 503) && !error.is("outcome-unknown")
 }
 
 /// Whether the request cannot have reached the host.

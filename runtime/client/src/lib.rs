@@ -23,7 +23,7 @@ mod tls;
 mod url;
 
 pub use blobs::{PIECE_BYTES, Source, Uploaded};
-pub use client::{Client, ClientOptions};
+pub use client::{Client, ClientOptions, Locate};
 pub use error::{ClientError, OptionsError};
 pub use jobs::{JobQuery, Output};
 pub use problem::Problem;

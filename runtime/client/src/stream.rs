@@ -237,8 +237,8 @@ impl EventStream<'_> {
             Ok(Err(error)) => Err(self.garbage(error.to_string())),
             Err(error) => {
                 let source = Box::new(ureq::Error::Io(error));
-                let server = self.client.server.clone();
-                self.lose(ClientError::Broken { server, source }, asked)
+                let server = self.client.server();
+                self.lose(ClientError::Interrupted { server, source }, asked)
             }
         }
     }
@@ -248,7 +248,7 @@ impl EventStream<'_> {
         self.connection = None;
         let asked = asked.map(|asked| asked.min(ASKED_PAUSE_MAX));
         let Some(pause) = self.tries.next_pause(asked) else {
-            let server = self.client.server.clone();
+            let server = self.client.server();
             let (patience_s, source) = (self.tries.patience_s(), Box::new(error));
             return Err(ClientError::GaveUp { server, patience_s, source });
         };
@@ -330,7 +330,7 @@ impl EventStream<'_> {
 
     fn garbage(&self, why: impl Into<String>) -> ClientError {
         let why = hb_types::text::printable(&why.into(), 1000);
-        ClientError::Garbage { server: self.client.server.clone(), why }
+        ClientError::Garbage { server: self.client.server(), why }
     }
 }
 

@@ -128,6 +128,13 @@ impl SimulatedDisk {
         self.state().capacity_bytes = bytes;
     }
 
+    /// Ends what [`Self::fail_at`] and [`Self::set_capacity`] began.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.failures.clear();
+        state.capacity_bytes = None;
+    }
+
     /// Sets what a flush does.
     pub fn set_flush_mode(&self, mode: FlushMode) {
         self.state().flush_mode = mode;
@@ -317,7 +324,12 @@ impl Storage for SimulatedDisk {
         let state = self.state();
         state.alive()?;
         state.directory(dir)?;
-        let inside = state.names.keys().filter(|path| path::parent(path) == dir);
+        // What lies below a directory stands together in the map.
+        let below = if dir.is_empty() { String::new() } else { format!("{dir}/") };
+        let after = state.names.range(below.clone()..).map(|(path, _)| path);
+        let inside = after
+            .take_while(|path| path.starts_with(&below))
+            .filter(|path| path::parent(path) == dir);
         // The map is sorted by path, and siblings sort as their last parts do.
         Ok(inside.map(|path| path.rsplit('/').next().unwrap_or(path).to_owned()).collect())
     }

@@ -164,6 +164,8 @@ codes! {
         "the host finishes what it has and takes nothing new", "send the request again once the host is back";
     NOT_READY "not-ready" 503 "The host is not ready",
         "something that the request needs is not there yet, or not any more", "look at /readyz, and wait as Retry-After says";
+    OUTCOME_UNKNOWN "outcome-unknown" 503 "Whether it was done is not known",
+        "the ledger's log failed while the request was being written down", "wait as Retry-After says, and look whether it was done before asking again; a submission with a name can be repeated at once";
     DISK_FULL "disk-full" 507 "The disk is full",
         "the host keeps its last free bytes for jobs that it has accepted", "have the operator free or add disk space";
     NEEDS_CONTAINER_EXECUTOR "needs-container-executor" 501 "This host runs no containers",

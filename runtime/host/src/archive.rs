@@ -15,7 +15,7 @@ use hb_types::{
 };
 
 use crate::{
-    Host, clock,
+    Host,
     error::{DecideError, LoadError},
     journal::{Subject, Urgency},
 };
@@ -134,7 +134,7 @@ impl Host {
             }
         };
         let pack = BlobRef { digest, len_bytes: bytes.len() as u64 };
-        let record = Archived { pack, jobs: places, at_ns: clock::now_ns() };
+        let record = Archived { pack, jobs: places, at_ns: self.now_ns() };
         let decided = match self.decide_whole(record.into(), Urgency::Closing) {
             Ok(decided) => decided,
             Err(error) => {

@@ -24,7 +24,7 @@ use hb_types::{
 };
 
 use crate::{
-    Host, clock,
+    Host,
     conclusion::End,
     contents,
     contents::HeldContents,
@@ -121,7 +121,7 @@ impl<'a> Attempt<'a> {
         if !wanted || job.state.retries >= policy.max_retries {
             return Ok(None);
         }
-        let at_ns = clock::now_ns();
+        let at_ns = self.host.now_ns();
         let salt = Digest::of(&[job.job_hash.0, Digest::of(&at_ns.to_le_bytes()).0].concat());
         let random = u64::from_le_bytes(*salt.0.first_chunk().expect("a digest has 32 bytes"));
         let pause_ms = policy.pause_ms(job.state.retries + 1, random);
@@ -239,7 +239,7 @@ impl Session for Attempt<'_> {
             counters: capture.counters,
             progress: with_bounded_notes(&capture.progress),
             delta: built.delta,
-            at_ns: clock::now_ns(),
+            at_ns: self.host.now_ns(),
         };
         let decided = self
             .host

@@ -21,8 +21,8 @@ use hb_types::{
 };
 
 use crate::{
-    Host, attempt::with_bounded_notes, clock, contents, contents::HeldContents, decide::Decided,
-    delta, error::RunError, journal::Urgency,
+    Host, attempt::with_bounded_notes, contents, contents::HeldContents, decide::Decided, delta,
+    error::RunError, journal::Urgency,
 };
 
 /// An envelope of more bytes than this is kept as a blob.
@@ -129,7 +129,7 @@ impl Host {
             reproducible: known.spec.container.is_none()
                 && ending.outcome.is_reproducible()
                 && !(end.depends_on_history && matches!(ending.outcome, Outcome::Limit { .. })),
-            at_ns: clock::now_ns(),
+            at_ns: self.now_ns(),
         };
         self.seal_and_decide(&known, ended, &leavings)
             .map_err(|source| HostFault::new("the outcome cannot be written down", source))
@@ -185,7 +185,7 @@ impl Host {
             artifacts: leavings.artifacts.clone(),
             peak_memory_bytes: 0,
             reproducible: false,
-            at_ns: clock::now_ns(),
+            at_ns: self.now_ns(),
         };
         self.seal_and_decide(job, ended, &leavings)
     }

@@ -28,7 +28,7 @@ use hb_types::{
 };
 
 use crate::{
-    Host, clock,
+    Host,
     decide::Decided,
     error::{ChangeError, SubmitError},
     execute::Orders,
@@ -118,6 +118,13 @@ pub struct DispatchFigures {
     pub mode: Mode,
 }
 
+/// A job that was taken out of the queue: it has its share of the machine until its attempt ends.
+pub struct Taken {
+    /// Its number.
+    pub number: JobNumber,
+    orders: Orders,
+}
+
 /// Runs the jobs of a host. Stops when dropped, as a crash would: at once.
 pub struct Dispatcher {
     shared: Arc<Shared>,
@@ -171,7 +178,7 @@ impl Shared {
         if job.terms.finish_by_ns != 0 {
             state.finish_by.insert((job.terms.finish_by_ns, job.number));
         }
-        state.queue.offer(Candidate::of(job), clock::now_ns());
+        state.queue.offer(Candidate::of(job), self.host.now_ns());
         drop(state);
         self.work.notify_one();
     }
@@ -193,8 +200,22 @@ impl Shared {
 }
 
 impl Dispatcher {
-    /// Starts the threads and puts everything that is unfinished into the queue.
+    /// Puts everything that is unfinished into the queue and starts the threads.
     pub fn start(host: Arc<Host>, options: DispatchOptions) -> io::Result<Self> {
+        let workers = options.workers.max(1);
+        let dispatcher = Self::unstaffed(host, options);
+        let mut threads = Vec::with_capacity(workers + 1);
+        for index in 0..workers {
+            threads.push(worker::spawn(&dispatcher.shared, index)?);
+        }
+        threads.push(keeper::spawn(&dispatcher.shared)?);
+        *dispatcher.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
+        Ok(dispatcher)
+    }
+
+    /// Puts everything that is unfinished into the queue and starts no thread: whoever holds it calls
+    /// [`Self::take_next`], [`Self::run_taken`] and [`Self::keep_once`], in an order of their own.
+    pub fn unstaffed(host: Arc<Host>, options: DispatchOptions) -> Self {
         let state = State {
             queue: Queue::new(options.machine),
             running: HashMap::new(),
@@ -203,7 +224,6 @@ impl Dispatcher {
             mode: Mode::Open,
             failure: None,
         };
-        let workers = options.workers.max(1);
         let shared = Arc::new(Shared {
             host,
             options,
@@ -222,14 +242,26 @@ impl Dispatcher {
             }
         }
         shared.host.keep();
-        let dispatcher = Self { shared, threads: Mutex::default() };
-        let mut threads = Vec::with_capacity(workers + 1);
-        for index in 0..workers {
-            threads.push(worker::spawn(&dispatcher.shared, index)?);
-        }
-        threads.push(keeper::spawn(&dispatcher.shared)?);
-        *dispatcher.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
-        Ok(dispatcher)
+        Self { shared, threads: Mutex::default() }
+    }
+
+    /// Takes the job that starts next out of the queue, if one may start now.
+    pub fn take_next(&self) -> Option<Taken> {
+        let now_ns = self.shared.host.now_ns();
+        self.shared.take_next(&mut self.shared.lock(), now_ns)
+    }
+
+    /// Makes an attempt at a job that was taken, on the calling thread.
+    pub fn run_taken(&self, taken: &Taken) {
+        self.shared.work_on(taken);
+    }
+
+    /// One round of what looks after a host: jobs out of time, schedules, archives, blobs that nothing
+    /// needs, snapshots.
+    pub fn keep_once(&self) {
+        let now_ns = self.shared.host.now_ns();
+        self.shared.keep_once(now_ns);
+        self.shared.fire_schedules(now_ns);
     }
 
     /// The host.
@@ -304,7 +336,7 @@ impl Dispatcher {
         if job.state.held {
             return Err(ChangeError::Already { job_id: job.job_id, what: "on hold" });
         }
-        let record = Held { job: number, at_ns: clock::now_ns() };
+        let record = Held { job: number, at_ns: self.shared.host.now_ns() };
         let decided = self.shared.host.decide(number, vec![record.into()], Urgency::Closing)?;
         let mut state = self.shared.lock();
         state.queue.withdraw(number);
@@ -325,7 +357,7 @@ impl Dispatcher {
         if !job.state.held {
             return Err(ChangeError::Already { job_id: job.job_id, what: "released" });
         }
-        let record = Released { job: number, at_ns: clock::now_ns() };
+        let record = Released { job: number, at_ns: self.shared.host.now_ns() };
         let decided = self.shared.host.decide(number, vec![record.into()], Urgency::Closing)?;
         if let Some(orders) = self.shared.lock().running.get(&number) {
             // It has not stopped yet, so it need not. If it just did, it is offered again.
@@ -339,7 +371,7 @@ impl Dispatcher {
 
     /// Starts no more jobs, or goes on starting them; durable, so also after a new start.
     pub fn pause_starts(&self, paused: bool) -> Result<(), ChangeError> {
-        let record = StartsPaused { paused, at_ns: clock::now_ns() };
+        let record = StartsPaused { paused, at_ns: self.shared.host.now_ns() };
         let decided = self.shared.host.decide_whole(record.into(), Urgency::Closing)?;
         self.shared.work.notify_all();
         Ok(self.shared.host.settle(decided)?)
@@ -401,6 +433,15 @@ impl Dispatcher {
     /// have not by `grace` stop at once and go on from their newest one later. Says whether all
     /// stopped at a checkpoint, or ended.
     pub fn drain(&self, grace: Duration) -> bool {
+        self.begin_drain();
+        let in_time = self.wait_until_idle(grace);
+        self.stop_all();
+        self.wait_until_idle(STOP_PATIENCE);
+        in_time
+    }
+
+    /// Starts no more jobs and asks those that run to stop at their next checkpoint.
+    pub fn begin_drain(&self) {
         let mut state = self.shared.lock();
         if state.mode == Mode::Open {
             state.mode = Mode::Draining;
@@ -408,11 +449,6 @@ impl Dispatcher {
         for orders in state.running.values() {
             orders.stop_at_checkpoint(Interruption::Shutdown);
         }
-        drop(state);
-        let in_time = self.wait_until_idle(grace);
-        self.stop_all();
-        self.wait_until_idle(STOP_PATIENCE);
-        in_time
     }
 
     fn stop_all(&self) {

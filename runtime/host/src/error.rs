@@ -178,7 +178,7 @@ pub enum SubmitError {
     #[error(transparent)]
     NotAllowed(#[from] hb_container::NotAllowed),
     /// The name is taken by another job.
-    #[error("the job id {job_id:?} belongs to a job with another hash ({}, this one has {}): choose another --job-id", existing.short(), asked.short())]
+    #[error("the job id {job_id:?} belongs to a job with another hash ({}, this one has {}): choose another job id", existing.short(), asked.short())]
     Conflict {
         /// The name.
         job_id: String,
@@ -189,7 +189,7 @@ pub enum SubmitError {
     },
     /// The name is taken by a job that has ended, and a new run was asked for.
     #[error(
-        "the job id {job_id:?} belongs to a job that has ended: choose another --job-id for --rerun, or leave it out"
+        "the job id {job_id:?} belongs to a job that has ended: to run it once more, choose another job id or leave it out"
     )]
     Ended {
         /// The name.
@@ -273,6 +273,30 @@ pub enum RunError {
     Seal(#[from] SealError),
 }
 
+/// What a failed log means for what was asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFailure {
+    /// Nothing was written: the same can be asked again of the next host.
+    Refused,
+    /// It may or may not have been written: only the next host knows.
+    Unknown,
+}
+
+/// Whether the cause of an error is that the log takes nothing until it is opened again.
+pub fn log_failure(error: &(dyn std::error::Error + 'static)) -> Option<LogFailure> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        match error.downcast_ref() {
+            Some(AppendError::Poisoned { .. } | AppendError::Closed) => {
+                return Some(LogFailure::Refused);
+            }
+            Some(AppendError::Unknown { .. }) => return Some(LogFailure::Unknown),
+            _ => cause = error.source(),
+        }
+    }
+    None
+}
+
 /// Whether the cause of an error is that the disk is full.
 pub fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
@@ -288,4 +312,22 @@ pub fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
         cause = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_failed_says_whether_something_may_have_been_done() {
+        let cause: Arc<str> = Arc::from("flushing failed");
+        let refused = JournalError::Append(AppendError::Poisoned { cause: Arc::clone(&cause) });
+        let unknown = AppendError::Unknown { first_lsn: 1, last_lsn: 1, cause };
+        let unknown = JournalError::Append(unknown);
+        assert_eq!(log_failure(&SubmitError::Journal(refused)), Some(LogFailure::Refused));
+        assert_eq!(log_failure(&SubmitError::Journal(unknown)), Some(LogFailure::Unknown));
+        assert_eq!(log_failure(&SubmitError::Ended { job_id: String::new() }), None);
+    }
 }

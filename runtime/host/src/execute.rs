@@ -30,7 +30,6 @@ use hb_types::{
 use crate::{
     Host,
     attempt::Attempt,
-    clock,
     decide::Decided,
     error::RunError,
     fork::Begun,
@@ -120,8 +119,8 @@ impl Host {
     /// is, or finds it in the cache.
     pub fn self_test(&self) -> Result<(), hb_sandbox::PrepareError> {
         let limits = Limits::default();
-        let bytes = self.sandbox().to_binary(SELF_TEST.to_vec(), &limits)?;
-        self.sandbox().prepare(&bytes, Digest::of(&bytes), &limits).map(drop)
+        let bytes = self.executor().to_binary(SELF_TEST.to_vec(), &limits)?;
+        self.executor().prepare(&bytes, Digest::of(&bytes), &limits).map(drop)
     }
 
     /// Runs a job to its outcome, from its newest checkpoint. One that has an outcome is left as it
@@ -186,7 +185,7 @@ impl Host {
         let launch = self.launch(&job)?;
         let (token, job) = self.claim(&job)?;
         observer.notice(Notice::Started { attempt: job.state.attempts });
-        let control = with_deadline(&orders.control, &job);
+        let control = with_deadline(&orders.control, &job, self.now_ns());
         let job = match self.begin(job, token, orders, &control, observer)? {
             Begun::At(job) => *job,
             Begun::Over(executed) => return Ok(executed),
@@ -222,7 +221,7 @@ impl Host {
             Interruption::Held => "the job was put on hold",
             _ => "the host was asked to stop",
         };
-        let record = Interrupted { job, token, why, detail: detail.into(), at_ns: clock::now_ns() };
+        let record = Interrupted { job, token, why, detail: detail.into(), at_ns: self.now_ns() };
         let decided = self.decide(job, vec![record.into()], Urgency::Closing)?;
         Ok(Executed::Stopped { decided, why })
     }
@@ -236,7 +235,7 @@ impl Host {
     ) -> RunError {
         let detail = hb_types::text::printable(&chain_of(&fault), 1000);
         let why = Interruption::HostFault;
-        let record = Interrupted { job, token, why, detail, at_ns: clock::now_ns() };
+        let record = Interrupted { job, token, why, detail, at_ns: self.now_ns() };
         let written = self.decide(job, vec![record.into()], Urgency::Closing);
         let written = written.and_then(|decided| Ok(self.settle(decided)?));
         if let Err(error) = written {
@@ -249,13 +248,13 @@ impl Host {
     /// Claims a job for this process. Not waited for: the log's order alone makes the claim hold
     /// before anything that the attempt writes.
     fn claim(&self, job: &Job) -> Result<(Lsn, Job), RunError> {
-        let at_ns = clock::now_ns();
+        let at_ns = self.now_ns();
         let number = job.number;
         let mut events: Vec<Event> = Vec::new();
         if job.state.phase == Phase::Received {
             events.push(Scheduled { job: number, at_ns }.into());
         }
-        events.push(Started { job: number, process: std::process::id(), at_ns }.into());
+        events.push(Started { job: number, process: self.process, at_ns }.into());
         let decided = self.decide(number, events, Urgency::New)?;
         let job = self.job(number).expect("a claimed job is in the ledger");
         Ok((decided.last, job))
@@ -286,12 +285,12 @@ impl Host {
 
 /// The control of one attempt: the caller's, the job's own limit of real time, and the time by
 /// which it must have ended.
-fn with_deadline(control: &Control, job: &Job) -> Control {
+fn with_deadline(control: &Control, job: &Job, now_ns: u64) -> Control {
     let mut control = control.clone();
     let limit = Duration::from_millis(job.spec.limits.get(Limit::Deadline));
     let finish_by = match job.terms.finish_by_ns {
         0 => None,
-        by_ns => Some(Duration::from_nanos(by_ns.saturating_sub(clock::now_ns()))),
+        by_ns => Some(Duration::from_nanos(by_ns.saturating_sub(now_ns))),
     };
     let left = finish_by.map_or(limit, |left| left.min(limit));
     if let Some(end) = Instant::now().checked_add(left) {

@@ -22,7 +22,7 @@ use hb_types::{
 use crate::{
     Host,
     attempt::Attempt,
-    clock, delta,
+    delta,
     error::{LoadError, RunError, SubmitError},
     execute::{Executed, Orders},
     journal::Urgency,
@@ -264,7 +264,7 @@ impl Host {
             // The remarks stand in the trace of the job that made them.
             progress: Progress { notes: Vec::new(), ..progress },
             delta,
-            at_ns: clock::now_ns(),
+            at_ns: self.now_ns(),
         };
         let decided = self.decide(job, vec![record.into()], Urgency::New)?;
         drop(hold);

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
@@ -28,8 +29,9 @@ use hb_wal::{Recovery, Wal};
 
 use crate::{
     archive::ArchiveOptions,
-    clock,
+    clock::{Clock, RealClock},
     error::OpenHostError,
+    executor::Executor,
     journal::{EmbeddedJournal, Journal, Subject, Urgency},
     layout::{self, Layout},
     listen::Listener,
@@ -56,7 +58,12 @@ pub struct HostOptions {
     pub snapshot_every_bytes: u64,
     /// When jobs that are over leave memory.
     pub archive: ArchiveOptions,
+    /// Puts something between the host and its disk, for experiments.
+    pub wrap_disk: Option<WrapDisk>,
 }
+
+/// Puts something between a host and its disk.
+pub type WrapDisk = Box<dyn FnOnce(Arc<dyn Storage>) -> io::Result<Arc<dyn Storage>>>;
 
 /// What a host stands on, for disks that are not a data directory.
 pub struct Ground {
@@ -65,9 +72,15 @@ pub struct Ground {
     /// Keeps other hosts from the disk for as long as it lives, where others can reach it.
     pub lock: Option<LockGuard>,
     /// What runs components.
-    pub sandbox: Arc<Sandbox>,
+    pub executor: Arc<dyn Executor>,
     /// What runs native programs.
     pub containers: Containers,
+    /// What tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Name of the machine, for circumstances.
+    pub machine: String,
+    /// Number of the process, for circumstances.
+    pub process: u32,
     /// What seals are signed with.
     pub key: HostKey,
     /// A directory for files without names: what a job writes while it runs.
@@ -87,8 +100,10 @@ pub struct Host {
     pub(crate) scratch: PathBuf,
     ceilings: Limits,
     store: Store,
-    sandbox: Arc<Sandbox>,
+    executor: Arc<dyn Executor>,
     containers: Containers,
+    clock: Arc<dyn Clock>,
+    pub(crate) process: u32,
     pub(crate) journal: EmbeddedJournal,
     key: HostKey,
     name: String,
@@ -130,16 +145,31 @@ impl Host {
         std::fs::create_dir_all(layout.keys()).map_err(directory)?;
         let keys = cap_std::fs::Dir::open_ambient_dir(layout.keys(), cap_std::ambient_authority())
             .map_err(directory)?;
-        let HostOptions { compiler, containers, ceilings, log, snapshot_every_bytes, archive } =
-            options;
+        let HostOptions {
+            compiler,
+            containers,
+            ceilings,
+            log,
+            snapshot_every_bytes,
+            archive,
+            wrap_disk,
+        } = options;
+        let disk: Arc<dyn Storage> = Arc::new(disk);
+        let disk = match wrap_disk {
+            Some(wrap) => wrap(disk).map_err(directory)?,
+            None => disk,
+        };
         Self::open_on(Ground {
-            disk: Arc::new(disk),
+            disk,
             lock: Some(lock),
-            sandbox: Arc::new(Sandbox::open(SandboxOptions {
+            executor: Arc::new(Sandbox::open(SandboxOptions {
                 cache_dir: layout.cache(),
                 compiler,
             })?),
             containers: Containers::new(containers),
+            clock: Arc::new(RealClock),
+            machine: machine_name(),
+            process: std::process::id(),
             key: hb_seal::load_or_create(&keys, layout::KEY)?,
             scratch: root.to_owned(),
             ceilings,
@@ -174,13 +204,15 @@ impl Host {
             scratch: ground.scratch,
             ceilings: ground.ceilings,
             store,
-            sandbox: ground.sandbox,
+            executor: ground.executor,
             containers: ground.containers,
+            started_ns: ground.clock.now_ns(),
+            clock: ground.clock,
+            process: ground.process,
             journal: EmbeddedJournal::new(wal, last_positions(&ledger)),
             key: ground.key,
-            name: machine_name(),
+            name: ground.machine,
             ledger_id,
-            started_ns: clock::now_ns(),
             snapshot_every_bytes: ground.snapshot_every_bytes,
             archive: ground.archive,
             shared: Mutex::new(Shared {
@@ -230,7 +262,7 @@ impl Host {
         for (job, token, process) in running {
             let detail = format!("process {process} ended without saying why");
             let why = Interruption::HostCrashed;
-            let record = Interrupted { job, token, why, detail, at_ns: clock::now_ns() };
+            let record = Interrupted { job, token, why, detail, at_ns: self.now_ns() };
             let decided = self.decide(job, vec![record.into()], Urgency::Closing)?;
             self.settle(decided)?;
         }
@@ -241,8 +273,13 @@ impl Host {
         &self.store
     }
 
-    pub(crate) fn sandbox(&self) -> &Sandbox {
-        &self.sandbox
+    pub(crate) fn executor(&self) -> &dyn Executor {
+        &*self.executor
+    }
+
+    /// The time, as this host sees it.
+    pub fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
     }
 
     /// What runs native programs.
@@ -251,7 +288,7 @@ impl Host {
     }
 
     pub(crate) fn programs(&self) -> Programs<'_> {
-        Programs { store: &self.store, sandbox: &self.sandbox, containers: &self.containers }
+        Programs { store: &self.store, executor: &*self.executor, containers: &self.containers }
     }
 
     pub(crate) fn key(&self) -> &HostKey {

@@ -18,6 +18,7 @@ mod delta;
 mod dispatch;
 mod error;
 mod execute;
+mod executor;
 mod fork;
 mod host;
 pub mod journal;
@@ -40,19 +41,22 @@ mod verify;
 mod view;
 
 pub use archive::ArchiveOptions;
-pub use clock::now_ns;
+pub use clock::{Clock, RealClock, now_ns};
 pub use decide::Decided;
-pub use dispatch::{AdoptTrace, DispatchFigures, DispatchOptions, Dispatcher, Mode, NotRunning};
+pub use dispatch::{
+    AdoptTrace, DispatchFigures, DispatchOptions, Dispatcher, Mode, NotRunning, Taken,
+};
 pub use error::{
-    ChangeError, DecideError, LoadError, OpenHostError, ReadOutputError, RunError, SubmitError,
-    is_disk_full,
+    ChangeError, DecideError, LoadError, LogFailure, OpenHostError, ReadOutputError, RunError,
+    SubmitError, is_disk_full, log_failure,
 };
 pub use execute::{Executed, Orders};
+pub use executor::{Executor, Program};
 pub use fork::ForkError;
 pub use hb_container::{AllowedMount, ContainerOptions, Containers, EngineError};
 pub use hb_sandbox::Stream;
 pub use hb_store::{BlobWriter, StoreError};
-pub use host::{Ground, Host, HostOptions, SNAPSHOT_EVERY_BYTES};
+pub use host::{Ground, Host, HostOptions, SNAPSHOT_EVERY_BYTES, WrapDisk};
 pub use layout::Layout;
 pub use listen::{Change, Listener};
 pub use live::{LiveJobs, LiveObserver, TAIL_BYTES};

@@ -3,12 +3,17 @@
 //! Owns: which of the two it is, and that nothing else of the host needs to know. Knows nothing of
 //! ledgers.
 
+use std::sync::Arc;
+
 use hb_container::{Containers, Identity, Task};
-use hb_sandbox::{Control, Ended, HostFault, Launch, Prepared, Sandbox, Session};
+use hb_sandbox::{Control, Ended, HostFault, Launch, Session};
 use hb_store::Store;
 use hb_types::{Digest, job::JobSpec};
 
-use crate::error::RunError;
+use crate::{
+    error::RunError,
+    executor::{Executor, Program},
+};
 
 /// What runs the jobs whose blobs are in one store.
 #[derive(Clone, Copy)]
@@ -16,7 +21,7 @@ pub struct Programs<'a> {
     /// Where components are.
     pub store: &'a Store,
     /// What runs components.
-    pub sandbox: &'a Sandbox,
+    pub executor: &'a dyn Executor,
     /// What runs native programs.
     pub containers: &'a Containers,
 }
@@ -24,7 +29,7 @@ pub struct Programs<'a> {
 /// A program that is ready to be started any number of times.
 pub(crate) enum Ready {
     /// A component.
-    Component(Prepared),
+    Component(Arc<dyn Program>),
     /// A native program: everything it needs is gathered when it starts.
     Native,
 }
@@ -53,12 +58,12 @@ impl Programs<'_> {
             return Ok(Ready::Native);
         }
         let digest = spec.component.digest;
-        if let Some(prepared) = self.sandbox.prepared(digest) {
+        if let Some(prepared) = self.executor.prepared(digest) {
             return Ok(Ready::Component(prepared));
         }
         tell();
         let bytes = self.store.get(digest)?;
-        Ok(Ready::Component(self.sandbox.prepare(&bytes, digest, &spec.limits)?))
+        Ok(Ready::Component(self.executor.prepare(&bytes, digest, &spec.limits)?))
     }
 
     /// Runs one attempt to its end, on the calling thread.
@@ -72,7 +77,7 @@ impl Programs<'_> {
         control: &Control,
     ) -> Result<Ended, HostFault> {
         match (ready, &spec.container) {
-            (Ready::Component(prepared), _) => self.sandbox.run(prepared, launch, session, control),
+            (Ready::Component(prepared), _) => prepared.run(launch, session, control),
             (Ready::Native, Some(container)) => {
                 let Whose { identity, job_hash, cpu_milli } = whose;
                 let task = Task::new(container, launch, identity, job_hash, cpu_milli);

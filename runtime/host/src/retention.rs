@@ -17,7 +17,7 @@ use hb_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Host, clock,
+    Host,
     error::DecideError,
     execute::chain_of,
     journal::{Subject, Urgency},
@@ -197,7 +197,7 @@ impl Host {
     /// Removes the compiled code that was not used for longest, until the rest is no longer than
     /// `max_bytes`; returns the bytes that were removed. It is made again where it is needed.
     pub fn shrink_code_cache(&self, max_bytes: u64) -> io::Result<u64> {
-        self.sandbox().shrink_cache(max_bytes)
+        self.executor().shrink_cache(max_bytes)
     }
 
     /// A job that may be removed.
@@ -224,7 +224,7 @@ impl Host {
                 return Ok(());
             }
             let jobs = batch.iter().map(|job| Forgetting { job: job.number, releases: job.uses() });
-            let record: Event = Forgotten { jobs: jobs.collect(), at_ns: clock::now_ns() }.into();
+            let record: Event = Forgotten { jobs: jobs.collect(), at_ns: self.now_ns() }.into();
             match self.decide_whole(record, Urgency::Closing) {
                 Ok(decided) => {
                     let subjects = batch.iter().flat_map(|job| {

@@ -137,7 +137,7 @@ impl Host {
         let hold = self.store().hold();
         self.take_container(&schedule.spec)?;
         self.check_presence(&schedule.spec)?;
-        let record = ScheduleSet { name: name.to_owned(), schedule, at_ns: clock::now_ns() };
+        let record = ScheduleSet { name: name.to_owned(), schedule, at_ns: self.now_ns() };
         let decided = self.decide_whole(record.into(), Urgency::New).map_err(ChangeError::from)?;
         drop(hold);
         Ok(self.settle(decided).map_err(ChangeError::from)?)
@@ -148,7 +148,7 @@ impl Host {
         if !self.with_ledger(|ledger| ledger.schedules.contains_key(name)) {
             return Err(ChangeError::NoSuchSchedule { name: printable(name, 100) });
         }
-        let record = ScheduleRemoved { name: name.to_owned(), at_ns: clock::now_ns() };
+        let record = ScheduleRemoved { name: name.to_owned(), at_ns: self.now_ns() };
         let decided = self.decide_whole(record.into(), Urgency::Closing)?;
         Ok(self.settle(decided)?)
     }
@@ -189,7 +189,7 @@ impl Shared {
         if let Some(job) = self.host.job(submitted.number()) {
             self.offer(&job);
         }
-        let record = ScheduleFired { name: name.to_owned(), moment_ns, at_ns: clock::now_ns() };
+        let record = ScheduleFired { name: name.to_owned(), moment_ns, at_ns: self.host.now_ns() };
         let decided =
             self.host.decide_whole(record.into(), Urgency::Closing).map_err(ChangeError::from)?;
         Ok(self.host.settle(decided).map_err(ChangeError::from)?)

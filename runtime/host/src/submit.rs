@@ -19,7 +19,7 @@ use hb_types::{
 };
 
 use crate::{
-    Host, clock,
+    Host,
     decide::Decided,
     error::{DecideError, SubmitError},
     journal::JournalError,
@@ -72,9 +72,9 @@ pub enum AddError {
 impl Host {
     /// Takes a component: text is translated, the bytes are scanned, compiled and kept.
     pub fn add_component(&self, bytes: Vec<u8>, limits: &Limits) -> Result<BlobRef, AddError> {
-        let bytes = self.sandbox().to_binary(bytes, limits)?;
+        let bytes = self.executor().to_binary(bytes, limits)?;
         let digest = Digest::of(&bytes);
-        self.sandbox().prepare(&bytes, digest, limits)?;
+        self.executor().prepare(&bytes, digest, limits)?;
         self.store().put(&bytes)?;
         Ok(BlobRef { digest, len_bytes: bytes.len() as u64 })
     }
@@ -133,7 +133,7 @@ impl Host {
             };
             let (spec, terms) = (submission.spec.clone(), submission.terms.clone());
             let received =
-                Received { job_id: job_id.clone(), job_hash, spec, terms, at_ns: clock::now_ns() };
+                Received { job_id: job_id.clone(), job_hash, spec, terms, at_ns: self.now_ns() };
             match self.found(&job_id, received.into()) {
                 Ok(decided) => return Ok((Submitted::New(decided.first), Some(decided))),
                 Err(
@@ -154,10 +154,12 @@ impl Host {
         Ok(())
     }
 
+    /// Whether everything that a job needs is there, durably: what only seems to be there must not be
+    /// accepted.
     pub(crate) fn check_presence(&self, spec: &JobSpec) -> Result<(), SubmitError> {
         let mut missing = Vec::new();
         for blob in spec.blobs() {
-            if self.store().len(blob.digest)? != Some(blob.len_bytes) {
+            if self.store().durable_len(blob.digest)? != Some(blob.len_bytes) {
                 missing.push(blob.digest);
             }
         }

@@ -41,6 +41,7 @@ fn open(root: &Path) -> Arc<Host> {
         log: hb_wal::Options::default(),
         snapshot_every_bytes: SNAPSHOT_EVERY_BYTES,
         archive: ArchiveOptions::default(),
+        wrap_disk: None,
     };
     Arc::new(Host::open(root, options).unwrap())
 }

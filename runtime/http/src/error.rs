@@ -7,8 +7,8 @@ use std::error::Error;
 use hb_api::manifest::ManifestError;
 use hb_edge::{Problem, codes, extract::Json};
 use hb_host::{
-    ChangeError, DecideError, EngineError, LoadError, OriginError, ReadOutputError, RunError,
-    ScheduleError, StoreError, SubmitError, is_disk_full,
+    ChangeError, DecideError, EngineError, LoadError, LogFailure, OriginError, ReadOutputError,
+    RunError, ScheduleError, StoreError, SubmitError, is_disk_full, log_failure,
 };
 use hb_read_model::ReadModelError;
 use hb_types::{Digest, job::InvalidSpec};
@@ -33,7 +33,12 @@ pub(crate) fn fault(error: &(dyn Error + 'static)) -> Problem {
     if is_disk_full(error) {
         return Problem::new(&codes::DISK_FULL, chain(error)).because(error);
     }
-    Problem::internal(error)
+    let code = match log_failure(error) {
+        Some(LogFailure::Refused) => &codes::NOT_READY,
+        Some(LogFailure::Unknown) => &codes::OUTCOME_UNKNOWN,
+        None => return Problem::internal(error),
+    };
+    Problem::new(code, chain(error)).retry_after(RETRY_AFTER_S).because(error)
 }
 
 fn missing(detail: String, digests: &[Digest]) -> Problem {

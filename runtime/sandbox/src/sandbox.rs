@@ -61,6 +61,7 @@ pub struct Sandbox {
 /// A component that is ready to be started any number of times. Cheap to clone.
 #[derive(Clone)]
 pub struct Prepared {
+    engine: Engine,
     program: Program,
 }
 
@@ -75,6 +76,20 @@ pub(crate) enum Program {
 impl std::fmt::Debug for Prepared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Prepared").finish_non_exhaustive()
+    }
+}
+
+impl Prepared {
+    /// Runs one attempt to its end, on the calling thread.
+    ///
+    /// An error says that the host failed and not the job; the attempt then has no outcome.
+    pub fn run(
+        &self,
+        launch: Launch,
+        session: &mut dyn Session,
+        control: &Control,
+    ) -> Result<Ended, HostFault> {
+        run::run(&self.engine, &self.program, launch, session, control)
     }
 }
 
@@ -177,7 +192,7 @@ impl Sandbox {
         session: &mut dyn Session,
         control: &Control,
     ) -> Result<Ended, HostFault> {
-        run::run(&self.engine, &prepared.program, launch, session, control)
+        prepared.run(launch, session, control)
     }
 
     /// Compiled code depends on the component, on what is made of it before it is compiled, and on
@@ -226,7 +241,7 @@ impl Sandbox {
                 .map(Program::Module)
                 .map_err(|message| invalid(&message, "build it as a command for wasm32-wasip1"))?,
         };
-        let prepared = Prepared { program };
+        let prepared = Prepared { engine: self.engine.clone(), program };
         let mut ready = self.ready();
         ready.push_back((digest, prepared.clone()));
         if ready.len() > KEPT_READY {

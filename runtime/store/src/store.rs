@@ -174,6 +174,18 @@ impl Store {
         }
     }
 
+    /// As [`Store::len`], for those who are about to refer to the blob: its name is durable when this
+    /// returns. A name that is seen may be one whose flush failed, or was never reached.
+    pub fn durable_len(&self, digest: Digest) -> Result<Option<u64>, StoreError> {
+        let mut shard = self.lock(digest);
+        self.check_running()?;
+        let len_bytes = self.len(digest)?;
+        if len_bytes.is_some() {
+            self.settle(&mut shard, digest)?;
+        }
+        Ok(len_bytes)
+    }
+
     /// Whether there is no blob at all.
     pub fn is_empty(&self) -> Result<bool, StoreError> {
         for shard in 0..SHARDS {
@@ -238,11 +250,17 @@ impl Store {
             Err(StoreError::Damaged { .. } | StoreError::Io { .. }) => return Ok(false),
             Err(error) => return Err(error),
         }
+        self.settle(shard, digest)?;
+        Ok(true)
+    }
+
+    /// Makes the names in a blob's directory durable, unless it is known that they are.
+    fn settle(&self, shard: &mut Shard, digest: Digest) -> Result<(), StoreError> {
         if !shard.settled {
             self.make_durable(&shard_dir(shard_of(digest)))?;
             shard.settled = true;
         }
-        Ok(true)
+        Ok(())
     }
 
     pub(crate) fn next_temp_path(&self) -> String {

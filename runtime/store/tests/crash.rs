@@ -187,6 +187,28 @@ fn a_name_that_an_earlier_process_did_not_make_durable_is_made_so_before_it_is_a
     }
 }
 
+/// The name of a component was there and its flush had failed. The upload was answered with an
+/// error, but a job that named the component was accepted all the same, and a power cut left the
+/// accepted job without it.
+#[test]
+fn a_blob_whose_name_may_be_lost_is_never_said_to_be_there_durably() {
+    for (step, failing) in [(Step::Put(1, 100), 5), (Step::Write(1, 100), 5)] {
+        let digest = Digest::of(&pattern(1, 100));
+        let disk = SimulatedDisk::new();
+        let mut store = open(&disk).unwrap();
+        assert_eq!(store.durable_len(digest).unwrap(), None);
+        disk.fail_at(disk.operations() + failing, EIO);
+        act(&disk, &mut store, &step, &mut Told::default()).unwrap_err();
+        assert_eq!(store.len(digest).unwrap(), Some(100));
+        assert!(matches!(store.durable_len(digest).unwrap_err(), StoreError::Stopped { .. }));
+
+        let store = open(&disk).unwrap();
+        assert_eq!(store.durable_len(digest).unwrap(), Some(100));
+        let image = disk.crash_image(CrashChoice::Nothing);
+        assert_eq!(open(&image).unwrap().len(digest).unwrap(), Some(100), "{step:?}");
+    }
+}
+
 #[test]
 fn a_failing_operation_is_an_error_and_never_an_acknowledgement_of_what_is_lost() {
     let founded = SimulatedDisk::new();

@@ -12,7 +12,7 @@ use std::{
 use hb_types::event::JobNumber;
 
 use super::{Mode, Shared};
-use crate::{clock, error::DecideError, execute::chain_of, retention::RetentionPolicy};
+use crate::{error::DecideError, execute::chain_of, retention::RetentionPolicy};
 
 /// Time between two rounds.
 const EVERY: Duration = Duration::from_millis(50);
@@ -27,7 +27,7 @@ pub(super) fn spawn(shared: &Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
         let mut state = shared.lock();
         while state.mode != Mode::Stopped {
             drop(state);
-            let now_ns = clock::now_ns();
+            let now_ns = shared.host.now_ns();
             shared.keep_once(now_ns);
             // No calendar names a moment between two seconds.
             let second = now_ns / 1_000_000_000;
@@ -73,7 +73,7 @@ impl Shared {
         }
     }
 
-    fn keep_once(&self, now_ns: u64) {
+    pub(super) fn keep_once(&self, now_ns: u64) {
         self.end_those_out_of_time(now_ns);
         for _ in 0..ARCHIVES_IN_A_ROUND {
             match self.host.archive_if_due() {

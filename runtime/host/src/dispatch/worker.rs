@@ -15,9 +15,8 @@ use std::{
 
 use hb_types::{event::JobNumber, ledger::Job, outcome::Outcome, text::printable};
 
-use super::{Faults, LONGEST_WAIT, Mode, Shared};
+use super::{Faults, LONGEST_WAIT, Mode, Shared, State, Taken};
 use crate::{
-    clock,
     decide::Decided,
     error::{ChangeError, RunError, is_disk_full},
     execute::{Executed, Orders, chain_of},
@@ -41,8 +40,8 @@ pub(super) fn spawn(shared: &Arc<Shared>, index: usize) -> std::io::Result<JoinH
     let shared = Arc::clone(shared);
     Builder::new().name(format!("job-{index}")).stack_size(STACK_BYTES).spawn(move || {
         give_way();
-        while let Some((number, orders)) = shared.next_job() {
-            shared.work_on(number, &orders);
+        while let Some(taken) = shared.next_job() {
+            shared.work_on(&taken);
         }
     })
 }
@@ -56,19 +55,15 @@ fn give_way() {
 
 impl Shared {
     /// The next job to run, once there is one; `None` when no more will be.
-    fn next_job(&self) -> Option<(JobNumber, Orders)> {
+    fn next_job(&self) -> Option<Taken> {
         let mut state = self.lock();
         loop {
             if state.mode == Mode::Stopped {
                 return None;
             }
-            let now_ns = clock::now_ns();
-            let open =
-                state.mode == Mode::Open && !self.host.with_ledger(|ledger| ledger.starts_paused);
-            if open && let Some(number) = state.queue.start_next(now_ns) {
-                let orders = Orders::default();
-                state.running.insert(number, orders.clone());
-                return Some((number, orders));
+            let now_ns = self.host.now_ns();
+            if let Some(taken) = self.take_next(&mut state, now_ns) {
+                return Some(taken);
             }
             let until_next = state.queue.next_wake_ns().map_or(LONGEST_WAIT, |wake_ns| {
                 Duration::from_nanos(wake_ns.saturating_sub(now_ns)).min(LONGEST_WAIT)
@@ -76,6 +71,17 @@ impl Shared {
             let waited = self.work.wait_timeout(state, until_next.max(Duration::from_millis(1)));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// The job that starts next, if one may start now.
+    pub(super) fn take_next(&self, state: &mut State, now_ns: u64) -> Option<Taken> {
+        if state.mode != Mode::Open || self.host.with_ledger(|ledger| ledger.starts_paused) {
+            return None;
+        }
+        let number = state.queue.start_next(now_ns)?;
+        let orders = Orders::default();
+        state.running.insert(number, orders.clone());
+        Some(Taken { number, orders })
     }
 
     /// The span around an attempt, below the trace of whoever asked for the job.
@@ -92,7 +98,9 @@ impl Shared {
         span
     }
 
-    fn work_on(&self, number: JobNumber, orders: &Orders) {
+    pub(super) fn work_on(&self, taken: &Taken) {
+        let Taken { number, orders } = taken;
+        let number = *number;
         let _span = self.span(number).entered();
         let mut observer = LiveObserver::new(&self.host, number);
         let attempt = AssertUnwindSafe(|| self.host.execute(number, orders, &mut observer));
@@ -206,7 +214,7 @@ impl Shared {
         let pause_ns =
             FAULT_PAUSE_NS.saturating_mul(1 << faults.count.min(16)).min(FAULT_PAUSE_MAX_NS);
         faults.count = faults.count.saturating_add(1);
-        let now_ns = clock::now_ns();
+        let now_ns = self.host.now_ns();
         let not_before_ns = now_ns.saturating_add(pause_ns).max(job.not_before_ns);
         state.queue.offer(Candidate { not_before_ns, ..Candidate::of(&job) }, now_ns);
         drop(state);

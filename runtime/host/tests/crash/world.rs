@@ -172,7 +172,10 @@ pub fn open(disk: &Arc<dyn Storage>, script: &Script) -> Result<Host, OpenHostEr
     Host::open_on(Ground {
         disk: Arc::clone(disk),
         lock: None,
-        sandbox: sandbox(),
+        executor: sandbox(),
+        clock: Arc::new(hb_host::RealClock),
+        machine: "test".to_owned(),
+        process: std::process::id(),
         key: HostKey::from_seed(&[7; 32]),
         scratch: std::env::temp_dir(),
         containers: hb_host::Containers::new(hb_host::ContainerOptions::default()),

@@ -42,7 +42,10 @@ fn open(root: &Path, archive: ArchiveOptions) -> Arc<Host> {
     let host = Host::open_on(Ground {
         disk: Arc::new(RealDisk::open(root).unwrap()),
         lock: None,
-        sandbox: sandbox(),
+        executor: sandbox(),
+        clock: Arc::new(hb_host::RealClock),
+        machine: "test".to_owned(),
+        process: std::process::id(),
         key: HostKey::from_seed(&[7; 32]),
         scratch: std::env::temp_dir(),
         containers: hb_host::Containers::new(hb_host::ContainerOptions::default()),
