@@ -47,7 +47,7 @@ fn verify(
     let view = LedgerView::open(world.root()).unwrap();
     let sandbox = sandbox();
     let containers = Containers::new(ContainerOptions::default());
-    let programs = Programs { store: view.store(), executor: &sandbox, containers: &containers };
+    let programs = Programs { store: view.store(), executor: &*sandbox, containers: &containers };
     Verifier(programs).verify(spec, spec.hash(), expected, by_checkpoints, control)
 }
 
