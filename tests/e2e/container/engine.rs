@@ -186,6 +186,21 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Ends the processes between a container and an engine that died before it could end them.
+    fn end_what_outlived_it(&self) {
+        let below = self.dir.path().to_string_lossy().into_owned();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let is_its = String::from_utf8_lossy(&line).contains(&below);
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            if is_its && pid != std::process::id().to_string() {
+                let _ = Command::new("kill").args(["-9", &pid]).status();
+            }
+        }
+    }
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
         if let Some(left) = self.ask(&["ps", "-aq"]) {
@@ -197,6 +212,7 @@ impl Drop for Engine {
             let _ = Command::new("kill").arg(process.id().to_string()).status();
             let _ = process.wait();
         }
+        self.end_what_outlived_it();
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         let below = self.dir.path().to_string_lossy().into_owned();
         let mounted = mounts.lines().filter_map(|line| line.split(' ').nth(1));
