@@ -13,6 +13,7 @@ mod http;
 mod kills;
 mod ledger;
 mod operations;
+mod power;
 mod refusals;
 mod remote;
 mod rollback;

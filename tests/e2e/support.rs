@@ -46,8 +46,19 @@ impl World {
 
     /// `hb` with these arguments on this world's ledger.
     pub fn hb<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(HB);
+        self.hb_under(&[], arguments)
+    }
+
+    /// The same as an argument of another program.
+    pub fn hb_under<S: AsRef<OsStr>>(
+        &self,
+        under: &[&str],
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut words = under.iter().copied().chain([HB]);
+        let mut command = Command::new(words.next().unwrap_or(HB));
         command
+            .args(words)
             .args(arguments)
             .env("HB_DATA", self.data())
             .env_remove("HB_LOG")
