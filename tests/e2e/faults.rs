@@ -1,6 +1,11 @@
 //! A disk that fills up and a disk that fails, for real: a small file system of its own, and
 //! errors injected into the program's system calls.
 
+mod calls;
+mod full;
+mod load;
+mod pauses;
+
 use std::{
     fs,
     io::Write,

@@ -15,7 +15,7 @@ mod shelf;
 use check::{Fault, examine};
 use load::Run;
 use mount::Kind;
-use record::{Chance, Cut, Honesty};
+use record::{Chance, Cut, Honesty, SECTOR};
 use shelf::Shelf;
 
 use crate::{
@@ -70,8 +70,12 @@ fn survives(test: &str, kind: Kind) {
     let (mut told, mut resumed) = (0, 0);
     for image in 0..images() {
         // Half of them right after somebody was told something, where the least is there beyond it.
-        let at = if image % 2 == 0 { run.notes[chance.below(notes)].at } else { chance.below(steps + 1) };
-        let cut = Cut { at, seed: chance.next(), honesty: Honesty::Honest };
+        let at = if image % 2 == 0 {
+            run.notes[chance.below(notes)].at
+        } else {
+            chance.below(steps + 1)
+        };
+        let cut = Cut { at, seed: chance.next(), sector: kind.sector(), honesty: Honesty::Honest };
         match examine(&shelf, &world, &run, cut) {
             Ok(recovered) => {
                 told += recovered.told;
@@ -107,8 +111,8 @@ struct Caught {
 }
 
 impl Caught {
-    fn examine(&mut self, shelf: &Shelf, world: &World, run: &Run, cut: Cut) {
-        match examine(shelf, world, run, cut) {
+    fn look(&mut self, disks: &Shelf, world: &World, run: &Run, cut: Cut) {
+        match examine(disks, world, run, cut) {
             Ok(_) => self.harmless += 1,
             Err(Fault::Unmountable(why)) => {
                 println!("{cut:?}: {why}");
@@ -146,8 +150,8 @@ fn cut_after_notes(
     let mut caught = Caught::default();
     for _ in 0..images() {
         let at = run.notes[chance.below(run.notes.len())].at;
-        let cut = Cut { at, seed: 0, honesty: Honesty::ForgetsFlushes(forgets) };
-        caught.examine(shelf, world, run, cut);
+        let cut = Cut { at, seed: 0, sector: SECTOR, honesty: Honesty::ForgetsFlushes(forgets) };
+        caught.look(shelf, world, run, cut);
     }
     caught
 }
@@ -168,12 +172,12 @@ fn a_disk_that_lies_is_named_or_found_out() {
     let mut holes = Caught::default();
     for _ in 0..images() {
         let hole = steps / 4 + chance.below(steps / 2);
-        let cut = Cut { at: steps, seed: 0, honesty: Honesty::ForgetsBefore(hole) };
-        holes.examine(&shelf, &world, &run, cut);
+        let cut = Cut { at: steps, seed: 0, sector: SECTOR, honesty: Honesty::ForgetsBefore(hole) };
+        holes.look(&shelf, &world, &run, cut);
     }
     println!("one flush in the middle did nothing: {holes:?}");
     // A part of what is flushed is replaced or removed again, or stands elsewhere too.
-    holes.seen_in(25);
+    holes.seen_in(10);
 }
 
 #[test]
@@ -186,10 +190,21 @@ fn a_program_that_leaves_a_flush_out_is_found_out() {
     let Some(shelf) = shelf(test, &world, Kind::Ext4) else { return };
     let mut chance = Chance(seed());
     // A name that was not flushed is often kept all the same: by a flush of something else.
-    for (call, percent) in [("fdatasync", 90), ("fsync", 40)] {
+    for (call, percent) in [("fdatasync", 90), ("fsync", 10)] {
         let (trace, inject) = (format!("trace={call}"), format!("inject={call}:retval=0"));
-        let under =
-            ["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+        let under = [
+            "strace",
+            "-D",
+            "-f",
+            "-qq",
+            "--seccomp-bpf",
+            "-o",
+            "/dev/null",
+            "-e",
+            &trace,
+            "-e",
+            &inject,
+        ];
         let run = load::record(&shelf, &world, Kind::Ext4, &under, JOBS);
         let flushes = run.record.flushes(run.record.steps.len());
         let caught = cut_after_notes(&shelf, &world, &run, &mut chance, 0);

@@ -71,11 +71,16 @@ pub fn examine(shelf: &Shelf, world: &World, run: &Run, cut: Cut) -> Result<Reco
 }
 
 fn blobs_are_there(data: &Path, told: &[&Told]) -> Result<(), String> {
-    for blob in told.iter().filter_map(|told| if let Told::Uploaded(blob) = told { Some(blob) } else { None }) {
+    for blob in told
+        .iter()
+        .filter_map(|told| if let Told::Uploaded(blob) = told { Some(blob) } else { None })
+    {
         let path = data.join("blob").join(&blob.digest[..2]).join(&blob.digest);
         match fs::read(&path) {
             Ok(bytes) if bytes == blob.bytes => {}
-            Ok(bytes) => return Err(format!("blob {} has {} other bytes", blob.digest, bytes.len())),
+            Ok(bytes) => {
+                return Err(format!("blob {} has {} other bytes", blob.digest, bytes.len()));
+            }
             Err(error) => return Err(format!("blob {} is lost: {error}", blob.digest)),
         }
     }

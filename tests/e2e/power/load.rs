@@ -25,7 +25,7 @@ use super::{
 use crate::{
     host::{Blob, Host, JSON, all_jobs, get, history_of, stdout_of, submit, wait_until_idle},
     http::{self, Events},
-    support::{World, data_file},
+    support::{Over, World, data_file},
 };
 
 /// What a client was told.
@@ -117,15 +117,17 @@ pub fn record(shelf: &Shelf, world: &World, kind: Kind, under: &[&str], jobs: us
     let from = get(address, "/v1/status")["log"]["durable"].to_string();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
+        let until = Over(&over);
         let (notes, over) = (&notes, &over);
         let listener = scope.spawn(move || listen(address, from, notes, over));
-        let clients: Vec<_> =
-            (0..CLIENTS).map(|name| scope.spawn(move || submit_some(address, notes, name, jobs))).collect();
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|name| scope.spawn(move || submit_some(address, notes, name, jobs)))
+            .collect();
         for client in clients {
             client.join().unwrap();
         }
         wait_until_idle(address);
-        over.store(true, Ordering::Relaxed);
+        drop(until);
         listener.join().unwrap();
     });
     let ids = all_jobs(address).into_iter().map(|row| row["job_id"].as_str().unwrap().to_owned());

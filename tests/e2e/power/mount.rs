@@ -26,6 +26,16 @@ impl Kind {
         }
     }
 
+    /// What the disk below must write at once or not at all. XFS tells by the first sector of a block of
+    /// metadata whether its log has to be applied to it, so it does not come back from a block that was
+    /// torn: seen in one of about ninety images.
+    pub fn sector(self) -> usize {
+        match self {
+            Self::Ext4 => super::record::SECTOR,
+            Self::Xfs => 4096,
+        }
+    }
+
     fn program(self) -> &'static str {
         match self {
             Self::Ext4 => "mkfs.ext4",
@@ -41,7 +51,7 @@ impl Kind {
         let flags: &[&str] = match self {
             // All tables now: nothing shall be written later that no test asked for.
             Self::Ext4 => &["-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=0"],
-            Self::Xfs => &["-q", "-f", "-K"],
+            Self::Xfs => &["-q", "-f", "-K", "-s", "size=4096"],
         };
         run(Command::new(self.program()).args(flags).arg(disk)).unwrap();
     }
@@ -78,7 +88,10 @@ pub struct Mounted {
 impl Mounted {
     pub fn mount(kind: Kind, disk: &Path, at: &Path) -> Result<Self, String> {
         std::fs::create_dir_all(at).unwrap();
-        run(Command::new("mount").args(["-t", kind.name(), "-o", kind.options()]).arg(disk).arg(at))?;
+        run(Command::new("mount")
+            .args(["-t", kind.name(), "-o", kind.options()])
+            .arg(disk)
+            .arg(at))?;
         Ok(Self { at: at.to_owned() })
     }
 

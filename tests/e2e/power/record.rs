@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-/// What a disk writes at once or not at all.
+/// The least that a disk writes at once or not at all.
 pub const SECTOR: usize = 512;
 const PAGE: usize = 4096;
 
@@ -61,7 +61,8 @@ impl Image {
 
 /// Pages that a range touches, and where it does.
 fn pieces(offset: u64, bytes: u64) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
-    let (mut at, end) = (usize::try_from(offset).unwrap(), usize::try_from(offset + bytes).unwrap());
+    let (mut at, end) =
+        (usize::try_from(offset).unwrap(), usize::try_from(offset + bytes).unwrap());
     std::iter::from_fn(move || {
         if at >= end {
             return None;
@@ -132,6 +133,8 @@ pub struct Cut {
     pub at: usize,
     /// Which of the writes that no flush covered are kept.
     pub seed: u64,
+    /// What this disk writes at once or not at all.
+    pub sector: usize,
     pub honesty: Honesty,
 }
 
@@ -164,7 +167,7 @@ impl Record {
             }
         }
         if matches!(cut.honesty, Honesty::Honest) {
-            keep_some(&told[covered..], &mut image, &mut Chance(cut.seed));
+            keep_some(&told[covered..], &mut image, cut);
         }
         image
     }
@@ -182,7 +185,8 @@ fn nth_last_flush(steps: &[Step], after: usize) -> usize {
 }
 
 /// Keeps each write whole, in part or not at all; how many, the seed says too.
-fn keep_some(steps: &[Step], image: &mut Image, chance: &mut Chance) {
+fn keep_some(steps: &[Step], image: &mut Image, cut: Cut) {
+    let mut chance = Chance(cut.seed);
     let kept_percent = [0, 10, 50, 90, 100][chance.below(5)];
     for step in steps {
         let Step::Write { offset, bytes } = step else {
@@ -190,9 +194,9 @@ fn keep_some(steps: &[Step], image: &mut Image, chance: &mut Chance) {
         };
         if chance.below(4) == 0 {
             // Torn: each sector by itself.
-            for from in (0..bytes.len()).step_by(SECTOR) {
+            for from in (0..bytes.len()).step_by(cut.sector) {
                 if chance.below(100) < kept_percent {
-                    bytes.write_to(image, *offset, from..bytes.len().min(from + SECTOR));
+                    bytes.write_to(image, *offset, from..bytes.len().min(from + cut.sector));
                 }
             }
         } else if chance.below(100) < kept_percent {
@@ -201,7 +205,7 @@ fn keep_some(steps: &[Step], image: &mut Image, chance: &mut Chance) {
     }
 }
 
-/// A small generator (SplitMix64; Steele, Lea, Flood 2014).
+/// A small generator (`SplitMix64`; Steele, Lea, Flood 2014).
 pub struct Chance(pub u64);
 
 impl Chance {
@@ -228,7 +232,9 @@ fn a_cut_keeps_what_a_flush_covers_and_any_sectors_of_the_rest() {
     let record = Record { first: Image::empty(16384), steps };
     let (mut fewest, mut most) = (usize::MAX, 0);
     for seed in 0..200 {
-        let bytes = record.image(Cut { at: 4, seed, honesty: Honesty::Honest }).read(0, 16384);
+        let bytes = record
+            .image(Cut { at: 4, seed, sector: SECTOR, honesty: Honesty::Honest })
+            .read(0, 16384);
         assert!(bytes[..4096].iter().all(|byte| *byte == 1));
         let sectors: Vec<u8> = bytes.chunks(SECTOR).map(|sector| sector[0]).collect();
         assert!(bytes.chunks(SECTOR).all(|one| one.iter().all(|byte| *byte == one[0])));
@@ -242,11 +248,17 @@ fn a_cut_keeps_what_a_flush_covers_and_any_sectors_of_the_rest() {
 
 #[test]
 fn a_lying_disk_forgets_what_it_said_it_keeps() {
-    let steps =
-        vec![write(0, 1, 512), Step::Flush, write(512, 2, 512), Step::Flush, write(1024, 3, 512), Step::Flush];
+    let steps = vec![
+        write(0, 1, 512),
+        Step::Flush,
+        write(512, 2, 512),
+        Step::Flush,
+        write(1024, 3, 512),
+        Step::Flush,
+    ];
     let record = Record { first: Image::empty(4096), steps };
     let held = |honesty| {
-        let image = record.image(Cut { at: 6, seed: 0, honesty });
+        let image = record.image(Cut { at: 6, seed: 0, sector: SECTOR, honesty });
         [0, 512, 1024].map(|offset| image.read(offset, 1)[0])
     };
     assert_eq!(held(Honesty::Honest), [1, 2, 3]);
