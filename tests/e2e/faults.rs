@@ -1,6 +1,11 @@
 //! A disk that fills up and a disk that fails, for real: a small file system of its own, and
 //! errors injected into the program's system calls.
 
+mod calls;
+mod full;
+mod load;
+mod pauses;
+
 use std::{
     fs,
     io::Write,
@@ -14,9 +19,14 @@ use crate::{
 };
 
 /// Leaves a test out by name where the machine lacks something, unless nothing may be left out.
-fn skip(test: &str, why: &str) {
+pub fn skip(test: &str, why: &str) {
     assert!(std::env::var_os("HB_REQUIRE_ALL").is_none(), "{test}: {why}");
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
+}
+
+/// Whether system calls can be made to fail.
+pub fn has_strace() -> bool {
+    Command::new("strace").arg("-V").output().is_ok_and(|out| out.status.success())
 }
 
 /// An ext4 file system in a file, mounted until it is let go of.
@@ -114,7 +124,7 @@ fn a_full_disk_refuses_new_work_keeps_what_is_there_and_goes_on_when_there_is_ro
 
 #[test]
 fn a_failing_flush_or_write_ends_the_attempt_and_loses_nothing() {
-    if !Command::new("strace").arg("-V").output().is_ok_and(|out| out.status.success()) {
+    if !has_strace() {
         return skip("failing disk", "no strace");
     }
     let counter = guest("counter");

@@ -39,7 +39,7 @@ pub struct Host {
 impl Host {
     /// Starts one and does not wait for it.
     pub fn spawn(world: &World, flags: &[&str]) -> Self {
-        Self::spawn_with(world, flags, |_| ())
+        Self::start(world, &[], flags, |_| ())
     }
 
     /// The same, with something else said to its process.
@@ -48,13 +48,32 @@ impl Host {
         flags: &[&str],
         say: impl FnOnce(&mut std::process::Command),
     ) -> Self {
+        Self::start(world, &[], flags, say)
+    }
+
+    /// The same as an argument of another program, which hands its process over to it.
+    pub fn spawn_under(world: &World, under: &[&str], flags: &[&str]) -> Self {
+        Self::start(world, under, flags, |_| ())
+    }
+
+    fn start(
+        world: &World,
+        under: &[&str],
+        flags: &[&str],
+        say: impl FnOnce(&mut std::process::Command),
+    ) -> Self {
         let log = world.path("host.log");
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let arguments = ["serve", "--listen", "127.0.0.1:0"].iter().chain(flags);
-        let mut command = world.hb(arguments);
+        let mut command = world.hb_under(under, arguments);
         command.stdout(Stdio::null()).stderr(file);
         say(&mut command);
         Self { running: Running::start(&mut command), world_data: world.data(), log }
+    }
+
+    /// What it said so far.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Where it answers, as soon as it says so.
@@ -71,16 +90,23 @@ impl Host {
     /// Waits until it takes jobs, and says where.
     #[track_caller]
     pub fn ready(&mut self) -> SocketAddr {
+        self.ready_or_ended().unwrap_or_else(|| panic!("the host ended: {}", self.said()))
+    }
+
+    /// The same; nothing where it ends instead.
+    #[track_caller]
+    pub fn ready_or_ended(&mut self) -> Option<SocketAddr> {
         let begun = Instant::now();
         loop {
             if let Some(address) = self.address()
                 && http::request(address, "GET", "/readyz", &[], b"").is_ok_and(|r| r.status == 200)
             {
-                return address;
+                return Some(address);
             }
-            let log = || fs::read_to_string(&self.log).unwrap_or_default();
-            assert!(self.running.is_there(), "the host ended: {}", log());
-            assert!(begun.elapsed() < PATIENCE, "the host is not ready: {}", log());
+            if !self.running.is_there() {
+                return None;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the host is not ready: {}", self.said());
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -15,6 +15,7 @@ mod http;
 mod kills;
 mod ledger;
 mod operations;
+mod power;
 mod refusals;
 mod remote;
 mod rollback;

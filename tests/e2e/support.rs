@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -46,8 +47,19 @@ impl World {
 
     /// `hb` with these arguments on this world's ledger.
     pub fn hb<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(HB);
+        self.hb_under(&[], arguments)
+    }
+
+    /// The same as an argument of another program.
+    pub fn hb_under<S: AsRef<OsStr>>(
+        &self,
+        under: &[&str],
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut words = under.iter().copied().chain([HB]);
+        let mut command = Command::new(words.next().unwrap_or(HB));
         command
+            .args(words)
             .args(arguments)
             .env("HB_DATA", self.data())
             .env_remove("HB_LOG")
@@ -256,6 +268,16 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "gave up waiting until {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Tells threads that it is over when it is let go of, in a panic too: who waits for them would wait for
+/// ever.
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

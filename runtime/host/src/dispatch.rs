@@ -421,7 +421,9 @@ impl Dispatcher {
 
     /// Why the host can do nothing any more, if it cannot: it has to be started again.
     pub fn failure(&self) -> Option<String> {
-        self.shared.lock().failure.clone()
+        let noticed = self.shared.lock().failure.clone();
+        // A flush may fail under a request while no job runs that would notice.
+        noticed.or_else(|| self.shared.host.failure())
     }
 
     /// The newest position up to which everything that was decided is durable.

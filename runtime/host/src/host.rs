@@ -320,6 +320,16 @@ impl Host {
         self.journal.wal().stats()
     }
 
+    /// Why nothing can be made durable any more, if so: a flush failed, and only opening the data
+    /// directory again tells what it kept.
+    pub fn failure(&self) -> Option<String> {
+        let stopped = || {
+            let dir = self.store.stopped()?;
+            Some(format!("the names in {dir} could not be made durable"))
+        };
+        self.journal.wal().failure().or_else(stopped)
+    }
+
     /// The identity of the ledger.
     pub fn ledger_id(&self) -> [u8; 16] {
         self.ledger_id

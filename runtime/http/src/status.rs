@@ -45,7 +45,7 @@ pub(crate) fn status_of(app: &App) -> HostStatus {
     let host = app.host();
     let figures = app.dispatcher.figures();
     let log = host.log_figures();
-    let failure = app.dispatcher.failure().or_else(|| log.poisoned.clone());
+    let failure = app.dispatcher.failure();
     let paused = host.with_ledger(|ledger| ledger.starts_paused);
     let status = if failure.is_some() {
         "error"

@@ -3,6 +3,7 @@
 //! Whatever cannot be gone on with is removed, not mended: the log has it all.
 
 use std::{
+    ffi::CStr,
     fmt, fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -150,12 +151,17 @@ fn remove(path: &Path) -> Result<(), ReadModelError> {
     Ok(())
 }
 
+/// The way of `SQLite` to the disk that keeps the index of its log in memory of this process, which alone
+/// may have the file open. The usual one keeps it in a file that is mapped: where the disk is full and its
+/// blocks are smaller than a page of memory, touching that map ends the process (SIGBUS).
+const IN_ONE_PROCESS: &CStr = c"unix-excl";
+
 /// A connection as all of them are.
 pub fn connect(path: &Path, cache_kib: i64) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, IN_ONE_PROCESS)?;
     connection.set_prepared_statement_cache_capacity(MAX_STATEMENTS);
     // Only recovery and the cutting of SQLite's log ever make anyone wait, and not for long.
     connection.busy_timeout(Duration::from_secs(1))?;

@@ -70,7 +70,9 @@ impl Store {
         // Also when nothing was missing or removed: a process that was killed may have made the
         // directories, or moved a blob out of the temporary one, without living to make it durable.
         for dir in ["", ROOT, TEMP] {
-            disk.sync_dir(dir).map_err(StoreError::io("make durable", dir))?;
+            // The root has no name of its own.
+            let named = if dir.is_empty() { "." } else { dir };
+            disk.sync_dir(dir).map_err(StoreError::io("make durable the names in", named))?;
         }
         Ok(Self::attach(disk))
     }
@@ -314,7 +316,7 @@ impl Store {
             // A second flush may claim success for what the first one lost. Nothing more is
             // acknowledged until the store has been opened again.
             let _ = self.inner.stopped.set(dir.to_owned());
-            StoreError::io("make durable", dir)(source)
+            StoreError::io("make durable the names in", dir)(source)
         })
     }
 
@@ -327,9 +329,15 @@ impl Store {
         }
     }
 
+    /// The directory whose names could not be made durable, once there is one: from then on nothing
+    /// is put any more, until the store has been opened again.
+    pub fn stopped(&self) -> Option<&str> {
+        self.inner.stopped.get().map(String::as_str)
+    }
+
     fn check_running(&self) -> Result<(), StoreError> {
-        match self.inner.stopped.get() {
-            Some(dir) => Err(StoreError::Stopped { dir: dir.clone() }),
+        match self.stopped() {
+            Some(dir) => Err(StoreError::Stopped { dir: dir.to_owned() }),
             None => Ok(()),
         }
     }

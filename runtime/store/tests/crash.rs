@@ -236,7 +236,7 @@ fn after_a_directory_could_not_be_made_durable_nothing_more_is_acknowledged() {
     let kept = store.put(b"kept").unwrap();
     disk.fail_at(disk.operations() + 5, EIO);
     let error = store.put(b"lost").unwrap_err();
-    assert!(matches!(error, StoreError::Io { doing: "make durable", .. }), "{error}");
+    assert!(matches!(error, StoreError::Io { doing: "make durable the names in", .. }), "{error}");
     assert!(matches!(store.put(b"lost").unwrap_err(), StoreError::Stopped { .. }));
     assert!(matches!(store.put(b"kept").unwrap_err(), StoreError::Stopped { .. }));
     assert!(matches!(store.writer().unwrap_err(), StoreError::Stopped { .. }));

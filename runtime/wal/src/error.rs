@@ -127,7 +127,7 @@ pub enum OpenError {
     #[error("log options: {0}")]
     Options(String),
     /// The disk failed.
-    #[error("could not {what}")]
+    #[error("could not {what}: check the disk and the permissions of the data directory")]
     Io {
         /// What was tried.
         what: String,

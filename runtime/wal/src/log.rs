@@ -467,15 +467,20 @@ impl Log {
         }
     }
 
+    /// What failed, once the log takes nothing more. Waits for no write and no flush.
+    pub(crate) fn failure(&self) -> Option<String> {
+        match &lock(&self.stage).health {
+            Health::Poisoned(cause) => Some(cause.to_string()),
+            Health::Open | Health::Closed => None,
+        }
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let snapshot_lsn = lock(&self.snapshots).last().copied();
+        let poisoned = self.failure();
         let stage = lock(&self.stage);
         let (staged_bytes, spares) = (stage.staged_u64(), to_u64(stage.room.spares.len()));
         let full = stage.room.full;
-        let poisoned = match &stage.health {
-            Health::Poisoned(cause) => Some(cause.to_string()),
-            Health::Open | Health::Closed => None,
-        };
         drop(stage);
         let core = lock(&self.core);
         Stats {

@@ -72,7 +72,9 @@ fn directories(disk: &dyn Storage) -> Result<(), OpenError> {
         disk.create_dir(dir).map_err(io_error(format!("create the directory {dir}")))?;
     }
     for dir in ["", LOG_DIR, SNAPSHOT_DIR, MARK_DIR] {
-        disk.sync_dir(dir).map_err(io_error(format!("sync the directory {dir:?}")))?;
+        // The root has no name of its own.
+        let named = if dir.is_empty() { "." } else { dir };
+        disk.sync_dir(dir).map_err(io_error(format!("make the names in {named} durable")))?;
     }
     for dir in [LOG_DIR, SNAPSHOT_DIR, MARK_DIR] {
         let names = disk.list(dir).map_err(io_error(format!("list {dir}")))?;

@@ -182,6 +182,12 @@ impl Wal {
         self.log.settle().map(drop)
     }
 
+    /// What failed, once a write or a flush did: nothing more is taken until the log has been opened
+    /// again. Waits for neither.
+    pub fn failure(&self) -> Option<String> {
+        self.log.failure()
+    }
+
     /// Figures since the log was opened.
     pub fn stats(&self) -> Stats {
         self.log.stats()

@@ -169,7 +169,7 @@ impl Shared {
                 self.end_not_runnable(number, text);
                 return;
             }
-            _ if self.host.log_figures().poisoned.is_some() => {
+            _ if self.host.failure().is_some() => {
                 self.fail(&text);
                 return;
             }
