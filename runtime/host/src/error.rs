@@ -282,10 +282,14 @@ pub enum LogFailure {
     Unknown,
 }
 
-/// Whether the cause of an error is that the log takes nothing until it is opened again.
+/// Whether the cause of an error is that the log, or the blob store, takes nothing until it is opened
+/// again.
 pub fn log_failure(error: &(dyn std::error::Error + 'static)) -> Option<LogFailure> {
     let mut cause = Some(error);
     while let Some(error) = cause {
+        if let Some(StoreError::Stopped { .. }) = error.downcast_ref() {
+            return Some(LogFailure::Refused);
+        }
         match error.downcast_ref() {
             Some(AppendError::Poisoned { .. } | AppendError::Closed) => {
                 return Some(LogFailure::Refused);

@@ -162,7 +162,7 @@ fn a_host_whose_log_cannot_be_flushed_says_so_ends_and_the_next_one_has_everythi
         "{said}"
     );
     println!("{} jobs were told; {:?}", heard.told.len(), heard.refused);
-    heard.only(&[(500, "internal"), (503, "not-ready")]);
+    heard.only(&[(500, "internal"), (503, "outcome-unknown"), (503, "not-ready")]);
     nothing_is_lost(&world, &heard.told);
 }
 
@@ -177,7 +177,7 @@ fn a_host_whose_names_cannot_be_flushed_says_so_ends_and_the_next_one_has_everyt
     assert_eq!(code, Some(125), "{said}");
     assert!(said.contains("could not be made durable"), "{said}");
     println!("{} jobs were told; {:?}", heard.told.len(), heard.refused);
-    heard.only(&[(500, "internal"), (503, "not-ready")]);
+    heard.only(&[(500, "internal"), (503, "outcome-unknown"), (503, "not-ready")]);
     nothing_is_lost(&world, &heard.told);
 }
 
@@ -199,7 +199,7 @@ fn a_host_without_work_notices_that_its_log_cannot_be_flushed() {
     let injection = Injection::attach(host.running.pid(), "fdatasync", "error=EIO");
     let body = manifest("c", &counter, &stdin).to_string();
     let answer = http::request(address, "POST", "/v1/jobs", JSON, body.as_bytes()).unwrap();
-    assert_eq!(answer.is(500).json()["code"], "internal");
+    assert_eq!(answer.is(503).json()["code"], "outcome-unknown");
     wait_until("the host ends", || !host.running.is_there());
     drop(injection);
     let said = host.said();
