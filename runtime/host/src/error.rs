@@ -178,7 +178,7 @@ pub enum SubmitError {
     #[error(transparent)]
     NotAllowed(#[from] hb_container::NotAllowed),
     /// The name is taken by another job.
-    #[error("the job id {job_id:?} belongs to a job with another hash ({}, this one has {}): choose another job id", existing.short(), asked.short())]
+    #[error("the job id {job_id:?} belongs to a job with another hash ({}, this one has {}): choose another one, with --job-id or in the manifest", existing.short(), asked.short())]
     Conflict {
         /// The name.
         job_id: String,
@@ -189,7 +189,7 @@ pub enum SubmitError {
     },
     /// The name is taken by a job that has ended, and a new run was asked for.
     #[error(
-        "the job id {job_id:?} belongs to a job that has ended: to run it once more, choose another job id or leave it out"
+        "the job id {job_id:?} belongs to a job that has ended: to run it once more, choose another one with --job-id or in the manifest, or leave it out"
     )]
     Ended {
         /// The name.
