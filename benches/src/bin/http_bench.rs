@@ -106,7 +106,8 @@ impl std::fmt::Display for Spread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let places = f.precision().unwrap_or(0);
         let (median, last) = (self.0[self.0.len() / 2], self.0[self.0.len() - 1]);
-        f.pad(&format!("{median:.places$} ({:.places$} to {last:.places$})", self.0[0]))
+        let text = format!("{median:.places$} ({:.places$} to {last:.places$})", self.0[0]);
+        write!(f, "{text:<width$}", width = f.width().unwrap_or(0))
     }
 }
 
@@ -139,7 +140,9 @@ impl Host {
             let found = HostFile::read(data).ok().flatten();
             if let Some(url) = found.and_then(|file| file.urls.into_iter().next()) {
                 host.url = url;
-                if host.client()?.is_ready().unwrap_or(false) {
+                // One that is not ready says when to ask again, which would be what is measured.
+                let at_once = Patience::default().for_total(Duration::ZERO);
+                if host.client_with(at_once)?.is_ready().unwrap_or(false) {
                     return Ok(host);
                 }
             }
@@ -149,7 +152,10 @@ impl Host {
     }
 
     fn client(&self) -> anyhow::Result<Client> {
-        let patience = Patience::default();
+        self.client_with(Patience::default())
+    }
+
+    fn client_with(&self, patience: Patience) -> anyhow::Result<Client> {
         let server = self.url.clone();
         Ok(Client::new(&ClientOptions { server, patience, ..ClientOptions::default() })?)
     }
