@@ -210,12 +210,7 @@ fn again(args: &ChaosArgs, seed: u64) -> String {
     if let Some(first) = words.first_mut() {
         "hb".clone_into(first);
     }
-    let quoted = words.iter().map(|word| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
-        let is_plain = !word.is_empty() && word.chars().all(plain);
-        if is_plain { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) }
-    });
-    quoted.collect::<Vec<_>>().join(" ")
+    words.iter().map(|word| hb_doctor::shell_word(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// Where everything lies meanwhile.

@@ -6,14 +6,10 @@
 //! with snapshots, and after the jobs that are over were archived. Each figure is the median of
 //! several openings, in milliseconds, with the files in the page cache.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+use hb_benches::Arguments;
 use hb_disk::RealDisk;
 use hb_host::{ArchiveOptions, Ground, Host, RealClock};
 use hb_sandbox::{Compiler, Sandbox, SandboxOptions};
@@ -46,23 +42,8 @@ const RECORDS: u64 = CHECKPOINTS + 5;
 const BATCH: u64 = 64;
 
 fn main() -> Result<()> {
-    let (mut base, mut sizes, mut as_json) = (PathBuf::from("."), Vec::new(), false);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--json" => as_json = true,
-            "--jobs" => {
-                for size in arguments.next().context("--jobs needs numbers")?.split(',') {
-                    sizes.push(size.parse().with_context(|| format!("{size} is not a number"))?);
-                }
-            }
-            option if option.starts_with('-') => bail!("{option} is not known"),
-            directory => base = directory.into(),
-        }
-    }
-    if sizes.is_empty() {
-        sizes = vec![100, 1_000, 10_000, 100_000];
-    }
+    let Arguments { base, sizes, as_json } =
+        Arguments::read("--jobs", &[100, 1_000, 10_000, 100_000])?;
     if !as_json {
         println!("| jobs | records | log MiB | log only, ms | with snapshots, ms | archived, ms |");
         println!("| --- | --- | --- | --- | --- | --- |");

@@ -279,7 +279,9 @@ pub enum ManifestError {
         missing: Vec<Digest>,
     },
     /// It names an image, and nobody said yet what that is.
-    #[error("image: what {image:?} is was not found out")]
+    #[error(
+        "image: what {image:?} is was not found out: give its id as image_id, or ask a host, which finds out"
+    )]
     Unpinned {
         /// The name, printable.
         image: String,

@@ -13,15 +13,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hb_disk::{Open, Storage, StorageFile};
+use hb_disk::{Open, SECTOR_BYTES, Storage, StorageFile};
 
 use crate::{
     ambush::{Ambush, Point, Strike, Trap},
     dice::Dice,
     volatile::Volatile,
 };
-
-const SECTOR: usize = 512;
 
 /// A disk that strikes.
 #[derive(Debug)]
@@ -259,9 +257,9 @@ impl ChaosFile {
 
     /// Writes some sectors of `bytes` and dies.
     fn tear(&self, state: &mut State, offset: u64, bytes: &[u8]) -> ! {
-        for (index, sector) in bytes.chunks(SECTOR).enumerate() {
+        for (index, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
             if state.dice.coin() {
-                let _ = self.inner.write_at(offset + (index * SECTOR) as u64, sector);
+                let _ = self.inner.write_at(offset + (index * SECTOR_BYTES) as u64, sector);
             }
         }
         state.die()

@@ -14,11 +14,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hb_disk::{Open, Storage, StorageFile};
+use hb_disk::{Open, SECTOR_BYTES, Storage, StorageFile};
 
 use crate::dice::Dice;
 
-const SECTOR: u64 = 512;
+const SECTOR: u64 = SECTOR_BYTES as u64;
 
 /// Where what was removed or replaced lies until that is durable.
 pub(crate) const UNDO_DIR: &str = "chaos-undo";

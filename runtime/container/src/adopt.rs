@@ -27,7 +27,7 @@ pub(crate) const REPETITION: &str = "hackbrain.repetition";
 pub(crate) fn labels(identity: &Identity) -> HashMap<String, String> {
     match identity {
         Identity::Job { ledger, number, attempt } => HashMap::from([
-            (LEDGER.to_owned(), hex(ledger)),
+            (LEDGER.to_owned(), hex::encode(ledger)),
             (JOB.to_owned(), number.to_string()),
             (ATTEMPT.to_owned(), attempt.to_string()),
         ]),
@@ -37,15 +37,6 @@ pub(crate) fn labels(identity: &Identity) -> HashMap<String, String> {
             HashMap::from([(REPETITION.to_owned(), mark)])
         }
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// When a process started, in ticks since the machine did; none where there is no such process.
@@ -64,7 +55,7 @@ pub(crate) fn find(
     job_hash: &str,
 ) -> Result<Option<Note>, EngineError> {
     let Identity::Job { ledger, number, .. } = identity else { return Ok(None) };
-    let labels = [format!("{LEDGER}={}", hex(ledger)), format!("{JOB}={number}")];
+    let labels = [format!("{LEDGER}={}", hex::encode(ledger)), format!("{JOB}={number}")];
     let note = place
         .note()
         .filter(|note| note.boot == place::boot() && note.job_hash == job_hash && note.released);
@@ -94,7 +85,7 @@ fn is_intact(engine: &Engine, id: &str) -> Result<bool, EngineError> {
 
 /// Removes all containers of a job.
 pub(crate) fn discard(engine: &Engine, ledger: &[u8], number: u64) -> Result<(), EngineError> {
-    let labels = [format!("{LEDGER}={}", hex(ledger)), format!("{JOB}={number}")];
+    let labels = [format!("{LEDGER}={}", hex::encode(ledger)), format!("{JOB}={number}")];
     engine
         .list(&labels)?
         .into_iter()
@@ -110,7 +101,7 @@ pub(crate) fn sweep(
     is_wanted: &dyn Fn(u64) -> bool,
 ) -> Result<u64, EngineError> {
     let mut removed = 0;
-    let of_ledger = engine.list(&[format!("{LEDGER}={}", hex(ledger))])?;
+    let of_ledger = engine.list(&[format!("{LEDGER}={}", hex::encode(ledger))])?;
     let of_nobody = engine.list(&[REPETITION.to_owned()])?;
     let label = |found: &ContainerSummary, name: &str| {
         found.labels.as_ref().and_then(|labels| labels.get(name).cloned())

@@ -72,7 +72,7 @@ impl<'a> Task<'a> {
     pub(crate) fn name(&self) -> String {
         match &self.identity {
             Identity::Job { ledger, number, attempt } => {
-                format!("hackbrain-{}-{number}-{attempt}", &adopt::hex(ledger)[..12])
+                format!("hackbrain-{}-{number}-{attempt}", &hex::encode(ledger)[..12])
             }
             Identity::Repetition => {
                 let process = std::process::id();

@@ -51,7 +51,7 @@ pub enum EngineError {
         looked_at: Vec<String>,
     },
     /// It has no such thing.
-    #[error("the container engine has no {what}")]
+    #[error("the container engine has no {what}: check the name, or load it into the engine")]
     Absent {
         /// What was asked for.
         what: String,

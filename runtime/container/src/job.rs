@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use hb_session::{METRIC_NAME_BYTES, NOTE_BYTES, SAID_MAX};
 use hb_types::{
     capture::Progress,
     limits::{Limit, Limits},
@@ -15,13 +16,6 @@ use hb_types::{
 };
 
 use crate::end::End;
-
-/// Bytes of a metric's name.
-const METRIC_NAME_BYTES: usize = 128;
-/// Bytes of a note.
-const NOTE_BYTES: usize = 4096;
-/// Notes between two checkpoints, and names of metrics in all.
-const ENTRIES: usize = 1_000;
 
 /// What is to be done about `save`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +68,7 @@ impl Job {
         progress.notes.extend(self.markers.iter().cloned());
         if self.dropped > 0 {
             progress.notes.push(format!(
-                "{} further remarks, markers or metrics were dropped: at most {ENTRIES} are kept",
+                "{} further remarks, markers or metrics were dropped: at most {SAID_MAX} are kept",
                 self.dropped
             ));
         }
@@ -139,7 +133,7 @@ impl Job {
 
     pub(crate) fn metric(&mut self, name: &str, value: f64) {
         let name = printable(name, METRIC_NAME_BYTES);
-        if self.said.metrics.len() >= ENTRIES && !self.said.metrics.contains_key(&name) {
+        if self.said.metrics.len() >= SAID_MAX && !self.said.metrics.contains_key(&name) {
             self.dropped += 1;
             return;
         }
@@ -147,7 +141,7 @@ impl Job {
     }
 
     pub(crate) fn note(&mut self, text: &str) {
-        if self.said.notes.len() >= ENTRIES {
+        if self.said.notes.len() >= SAID_MAX {
             self.dropped += 1;
             return;
         }
@@ -156,7 +150,7 @@ impl Job {
 
     /// A marker line was printed.
     pub(crate) fn marker(&mut self, line: String) {
-        if self.markers.len() >= ENTRIES {
+        if self.markers.len() >= SAID_MAX {
             self.dropped += 1;
             return;
         }

@@ -65,7 +65,7 @@ pub enum NotAllowed {
     },
     /// A mount.
     #[error(
-        "this host does not show {} to containers: it lies below no directory of container.mounts{}",
+        "this host does not show {} to containers: it lies below no directory of container.mounts{}; mount one that does, or let the operator add it",
         printable(&mount.source, 200),
         if mount.writable { " that has :rw" } else { "" }
     )]

@@ -22,5 +22,5 @@ mod machine;
 mod sandbox;
 mod tls;
 
-pub use check::{Check, Status};
+pub use check::{Check, Status, shell_word};
 pub use examine::{Examination, examine};

@@ -53,7 +53,7 @@ const KEY_BYTES: usize = 255;
         (status = 422, description = "blob-missing, limit-above-ceiling, idempotency-key-reused"),
         (status = 429, description = "queue-full"),
         (status = 501, description = "needs-container-executor"),
-        (status = 503, description = "draining, not-ready"),
+        (status = 503, description = "draining, not-ready, outcome-unknown"),
         (status = 507, description = "disk-full"),
     ))]
 pub(crate) async fn submit(
@@ -208,7 +208,7 @@ fn accepted(job: &Job, created: bool) -> Response {
         (status = 409, description = "job-id-conflict"),
         (status = 429, description = "queue-full"),
         (status = 501, description = "needs-container-executor"),
-        (status = 503, description = "draining, not-ready"),
+        (status = 503, description = "draining, not-ready, outcome-unknown"),
         (status = 507, description = "disk-full"),
     ))]
 pub(crate) async fn submit_legacy(

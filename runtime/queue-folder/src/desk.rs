@@ -74,6 +74,9 @@ impl Desk for HostDesk {
     fn hand_in(&self, manifest: &Manifest) -> Result<Handed, HandError> {
         let host = self.0.host();
         let mut manifest = manifest.clone();
+        if manifest.image.is_some() {
+            host.containers().ping()?;
+        }
         if let Some(image) = manifest.unpinned() {
             manifest.image_id = Some(host.containers().pin(image)?);
         }

@@ -24,15 +24,8 @@ use crate::{
     exit_code,
     guest::Guest,
     lease::Lease,
-    session::{Saved, Session},
+    session::{METRIC_NAME_BYTES, NOTE_BYTES, SAID_MAX, Saved, Session},
 };
-
-/// Bytes of a metric's name.
-const METRIC_NAME_BYTES: usize = 128;
-/// Bytes of a note.
-const NOTE_BYTES: usize = 4096;
-/// Notes between two checkpoints, and names of metrics in all.
-const ENTRIES: usize = 1_000;
 
 /// What a job has said and asked in this attempt.
 pub(crate) struct Job {
@@ -77,13 +70,13 @@ impl Job {
         let mut progress = self.progress.clone();
         if self.dropped_notes > 0 {
             progress.notes.push(format!(
-                "{} further notes since the last checkpoint were dropped: at most {ENTRIES} are kept",
+                "{} further notes since the last checkpoint were dropped: at most {SAID_MAX} are kept",
                 self.dropped_notes
             ));
         }
         if self.dropped_metrics > 0 {
             progress.notes.push(format!(
-                "{} values of further metrics were dropped: at most {ENTRIES} names are kept",
+                "{} values of further metrics were dropped: at most {SAID_MAX} names are kept",
                 self.dropped_metrics
             ));
         }
@@ -255,7 +248,7 @@ fn metric(
     store.data().pulse.check()?;
     let name = text::printable(&name.to_str(store.as_context())?, METRIC_NAME_BYTES);
     let job = &mut store.data_mut().job;
-    if job.progress.metrics.len() >= ENTRIES && !job.progress.metrics.contains_key(&name) {
+    if job.progress.metrics.len() >= SAID_MAX && !job.progress.metrics.contains_key(&name) {
         job.dropped_metrics += 1;
         return Ok(());
     }
@@ -266,7 +259,7 @@ fn metric(
 fn note(mut store: StoreContextMut<'_, Guest>, note_text: &WasmStr) -> wasmtime::Result<()> {
     store.data().pulse.check()?;
     let job = &mut store.data_mut().job;
-    if job.progress.notes.len() >= ENTRIES {
+    if job.progress.notes.len() >= SAID_MAX {
         job.dropped_notes += 1;
         return Ok(());
     }

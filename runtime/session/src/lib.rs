@@ -21,6 +21,13 @@ use hb_types::{
 
 pub use fault::HostFault;
 
+/// Bytes of a metric's name that are kept.
+pub const METRIC_NAME_BYTES: usize = 128;
+/// Bytes of a remark that are kept.
+pub const NOTE_BYTES: usize = 4096;
+/// Remarks between two checkpoints, and names of metrics in all, that are kept.
+pub const SAID_MAX: usize = 1_000;
+
 /// One attempt at a job: everything that decides what the guest sees.
 pub struct Launch {
     /// Arguments, the program's name first.

@@ -187,9 +187,8 @@ fn a_name_that_an_earlier_process_did_not_make_durable_is_made_so_before_it_is_a
     }
 }
 
-/// The name of a component was there and its flush had failed. The upload was answered with an
-/// error, but a job that named the component was accepted all the same, and a power cut left the
-/// accepted job without it.
+/// A name can be seen although its flush failed. Whoever accepts a job that refers to it would lose
+/// the blob with the next power cut.
 #[test]
 fn a_blob_whose_name_may_be_lost_is_never_said_to_be_there_durably() {
     for (step, failing) in [(Step::Put(1, 100), 5), (Step::Write(1, 100), 5)] {

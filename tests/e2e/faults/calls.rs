@@ -166,8 +166,8 @@ fn a_host_whose_log_cannot_be_flushed_says_so_ends_and_the_next_one_has_everythi
     nothing_is_lost(&world, &heard.told);
 }
 
-/// The blob store refused everything after a directory could not be flushed, and the host went on: it said
-/// that it was ready, took jobs in, and none of them ran.
+/// A store that refuses everything, below a host that says it is ready and takes jobs in, would run none
+/// of them.
 #[test]
 fn a_host_whose_names_cannot_be_flushed_says_so_ends_and_the_next_one_has_everything() {
     if !has_strace() {
@@ -181,8 +181,7 @@ fn a_host_whose_names_cannot_be_flushed_says_so_ends_and_the_next_one_has_everyt
     nothing_is_lost(&world, &heard.told);
 }
 
-/// Only threads that run jobs looked whether the log had failed: a host without work answered each
-/// submission with an error and stayed.
+/// No thread that runs a job is there to notice it.
 #[test]
 fn a_host_without_work_notices_that_its_log_cannot_be_flushed() {
     if !has_strace() {

@@ -8,12 +8,10 @@
 mod history;
 mod questions;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{path::Path, time::Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+use hb_benches::Arguments;
 use hb_read_model::{Changes, Count, Cursor, EventRow, Filter, ReadModel};
 use serde_json::{Value, json};
 
@@ -26,23 +24,8 @@ const SINGLES: u64 = 2000;
 const EVENTS: u64 = 100_000;
 
 fn main() -> Result<()> {
-    let (mut base, mut sizes, mut as_json) = (PathBuf::from("."), Vec::new(), false);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--json" => as_json = true,
-            "--rows" => {
-                for size in arguments.next().context("--rows needs numbers")?.split(',') {
-                    sizes.push(size.parse().with_context(|| format!("{size} is not a number"))?);
-                }
-            }
-            option if option.starts_with('-') => bail!("{option} is not known"),
-            directory => base = directory.into(),
-        }
-    }
-    if sizes.is_empty() {
-        sizes = vec![10_000, 100_000, 1_000_000];
-    }
+    let Arguments { base, sizes, as_json } =
+        Arguments::read("--rows", &[10_000, 100_000, 1_000_000])?;
     let mut all = Vec::new();
     for rows in sizes {
         ensure!(rows >= 10_000, "at least 10,000 rows are needed for the mix");
