@@ -426,10 +426,10 @@ fn read_exit(exit: Exit, attempt: &Attempt<'_>) -> Result<u8, End> {
     match exit {
         Exit::Code(code) => Ok(code),
         Exit::OutOfMemory => Err(End::limit(attempt.limits(), Limit::Memory, 0)),
-        Exit::Killed(code) => fault(format!(
+        Exit::Killed(code) => Err(End::Fault(HostFault::death(format!(
             "the container was killed from outside, or with its engine (exit code {code})"
-        )),
-        Exit::Gone => fault("the container was removed from outside".to_owned()),
+        )))),
+        Exit::Gone => Err(End::Fault(HostFault::death("the container was removed from outside"))),
         Exit::EngineAway => fault("the container engine is away and did not come back".to_owned()),
     }
 }

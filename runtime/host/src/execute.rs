@@ -234,7 +234,8 @@ impl Host {
         fault: hb_sandbox::HostFault,
     ) -> RunError {
         let detail = hb_types::text::printable(&chain_of(&fault), 1000);
-        let why = Interruption::HostFault;
+        let why =
+            if fault.is_death() { Interruption::HostCrashed } else { Interruption::HostFault };
         let record = Interrupted { job, token, why, detail, at_ns: self.now_ns() };
         let written = self.decide(job, vec![record.into()], Urgency::Closing);
         let written = written.and_then(|decided| Ok(self.settle(decided)?));

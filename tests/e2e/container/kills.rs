@@ -139,3 +139,18 @@ fn spawn(place: &Place) -> Host {
         place.engine.name_to(command);
     })
 }
+
+#[test]
+fn a_program_that_ends_as_if_it_were_killed_each_time_is_set_aside_and_not_run_for_ever() {
+    let Some(place) = Place::open("a program that looks killed") else { return };
+    let mut host = spawn(&place);
+    let address = host.ready();
+    let manifest = json!({"job_id": "again", "image": IMAGE, "program": "python3",
+        "arguments": ["-c", "raise SystemExit(137)"], "max_crashes": 2});
+    submit(address, &manifest);
+    let shown = wait_for_seal(address, "again");
+    assert_eq!(shown["conclusion"]["outcome"], "poisoned");
+    assert_eq!(shown["crashes"], 2);
+    host.stop();
+    place.engine.is_clean();
+}
